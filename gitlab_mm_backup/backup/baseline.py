@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .. import clock
 from ..config import identity
 from ..config.identity import Host
 from ..config.origin import Kind
+from ..mattermost.journal import PendingUploads
 from ..postgresql import contents
 from ..store import check_records, inventory, manifest, soundness
 from ..store.inventory import SeenHost, Store
@@ -99,6 +101,17 @@ def _kept(host: SeenHost) -> str:
         f"Not pruned here: {humanize.number(host.sets, 'set')} of host {host.name} ({name}). "
         f"If that was this host: gitlab-mm host take-over {name}; if not: gitlab-mm host new"
     )
+
+
+def held_against(
+    new: Manifest, fuller: Manifest | None, pending: PendingUploads | None, percent: int
+) -> Manifest:
+    """Return ``new`` with what collapsed, or is not there yet: such a set replaces no other."""
+    lost = shrinkage(new, fuller, percent) if fuller is not None else []
+    if pending is not None:
+        lost.append(f"uploads: {humanize.size(pending.left)} not unpacked yet")
+    names = [set_.name for set_ in (fuller, pending) if set_ is not None]
+    return replace(new, shrunken=lost, fuller=names[0] if lost else "")
 
 
 def shrinkage(new: Manifest, fuller: Manifest, percent: int) -> list[str]:

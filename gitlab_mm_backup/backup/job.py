@@ -19,6 +19,7 @@ from ..config.retention import FOR_EVER
 from ..config.schema import INCREMENTAL
 from ..config.settings import Rules, Settings
 from ..errors import Failure, Interrupted
+from ..mattermost.journal import Journal, PendingUploads
 from ..mattermost.site import Site
 from ..postgresql import connection, dump, provisions, restorable
 from ..postgresql.dump import Counted, DatabaseSnapshot, DumpBlockedOthers
@@ -66,6 +67,7 @@ class Before:
     note: str = ""  # of the administrator, for the set
     configuration: Configuration = NONE  # this program's own, for the set
     sources: Sources | None = None  # where a later run may ask what was changed since
+    pending: PendingUploads | None = None  # uploads of a restore that are not unpacked yet
 
     @property
     def described(self) -> Mapping[str, Any]:
@@ -77,6 +79,11 @@ class Before:
             "configuration": tuple(map(str, files)),
             "left_out": left_out,
         }
+
+    @property
+    def work(self) -> list[str]:
+        """The directory in which uploads are unpacked, which may be among Mattermost's."""
+        return [self.pending.work] if self.pending is not None else []
 
     @property
     def earlier(self) -> list[Manifest]:
@@ -183,7 +190,9 @@ def look_before(store: Store, settings: Settings) -> Before:
     store.serve(host)
     own = inventory.own_sets(host, store.sets())
     fuller, found = baseline.fuller(host, store, own), configuration.find(settings)
-    return Before(host, keys.own(host.id).sign, own, fuller, configuration=found)
+    pending = Journal().pending()  # before packing: the set may lack what is unpacked meanwhile
+    sign = keys.own(host.id).sign
+    return Before(host, sign, own, fuller, configuration=found, pending=pending)
 
 
 def make_set(
@@ -202,43 +211,49 @@ def make_set(
         disk_space.refuse_unmounted(store.folder)
     roles = _roles(site)  # once: the owner of the directories may replace them later
     room.refuse_without(site, store, before.own, _folders(roles), whole=whole)
-    pack_files = _packer(roles, settings, store, before, alone, started)
-    watched = before.sources is not None
+    pack = _packer(roles, settings, store, before, alone, started)
+    write = functools.partial(_write_parts, site, roles, settings, store, pack, before)
     with store.create(name) as staging:
-        contents = _undisturbed(
-            lambda: room.watched(
-                store,
-                lambda: _write_parts(site, roles, settings, store, staging, pack_files, watched),
-            ),
-            staging,
-        )
+        contents = _undisturbed(lambda: room.watched(store, lambda: write(staging)), staging)
         ours = configuration.pack(before.configuration, settings, staging)
         contents = dataclasses.replace(contents, parts={**contents.parts, **ours})
         described = description.describe(site, name, started, time.monotonic() - clock, contents)
-        told = _told(site, described, contents, before)
-        described = _with_history(described, settings, before, purpose, told)
+        described = dataclasses.replace(
+            described,
+            purpose=purpose,
+            told=_told(site, described, contents, before),
+            **before.described,
+        )
         if purpose == BACKUP:
+            described = baseline.held_against(
+                described, before.fuller, before.pending, settings.shrunken_below
+            )
             signals.ignore()  # there is a set now, which must not be told as a failure
         made = store.complete(staging, described, contents.packed.base, before.sign)
-    if before.sources is not None:
-        unchanged.keep(made, before.sources, contents.state)
+    unchanged.keep(made, before.sources, contents.state)
     return made
 
 
-def _with_history(
-    described: Manifest, settings: Settings, before: Before, purpose: str, told: Sequence[str]
-) -> Manifest:
-    """Return the manifest of a set with what was known before, and what it lacks."""
-    described = dataclasses.replace(described, purpose=purpose, told=told, **before.described)
-    if purpose != BACKUP or before.fuller is None:
-        return described
-    lost = baseline.shrinkage(described, before.fuller, settings.shrunken_below)
-    return dataclasses.replace(described, shrunken=lost, fuller=before.fuller.name if lost else "")
+def make_safety_set(site: Site, settings: Settings, store: Store) -> str:
+    """Back up the state before a restore, so that a mistaken one can be undone; return the name."""
+    log.info("Making a safety set of the current state")
+    try:
+        before = look_before(store, settings)
+        return make_set(site, settings, store, before, SAFETY).name
+    except Failure as failure:
+        raise Failure(
+            "The safety set of the current state could not be made",
+            str(failure),
+            f"{failure.hint} To restore without one: --no-safety-backup.".strip(),
+            failure.exit_code,
+        ) from failure
 
 
 def _told(site: Site, described: Manifest, written: Written, before: Before) -> list[str]:
     """Return, as text, what the set lacks or cannot hold: for the run and its manifest."""
     words = written.oddities + site.uncovered + _sign_in_warnings(described.credentials)
+    if before.pending is not None:
+        words.append(before.pending.words)
     words += [f"Not found, so not in the set: {missing}" for missing in described.salvaged or ()]
     words += absence.told(
         site,
@@ -298,18 +313,18 @@ def _write_parts(
     roles: Mapping[str, str],
     settings: Settings,
     store: Store,
-    staging: Path,
     pack_files: _PackFiles,
-    watched: bool,
+    before: Before,
+    staging: Path,
 ) -> Written:
     """Write all parts; the snapshot comes first, so that every upload in it is in the archive."""
     folders, etc, excluded = _folders(roles), *parts.gitlab_settings(site)
 
     def pack_all() -> tuple[Packed, Survey]:
-        found = survey(folders, owners=site.missing is None)
+        found = survey(folders, owners=site.missing is None, ours=before.work)
         return pack_files(staging, found), found
 
-    with dump.snapshot(site.database, watched=watched) as snapshot:
+    with dump.snapshot(site.database, watched=before.sources is not None) as snapshot:
         (rows, counted), (packed, found), (of_etc, there), kept, attributes = run_all(
             lambda: database.write(site, settings, store, staging, snapshot),
             pack_all,

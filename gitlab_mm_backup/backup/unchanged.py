@@ -85,8 +85,10 @@ def look(site: Site, settings: Settings, store: Store) -> Sources:
     )
 
 
-def keep(made: BackupSet, sources: Sources, database: DatabaseState | None) -> None:
-    """Record a finished set, or that it can never be taken for unchanged."""
+def keep(made: BackupSet, sources: Sources | None, database: DatabaseState | None) -> None:
+    """Record a finished set whose ``sources`` are known, or that it can never be taken for unchanged."""
+    if sources is None:
+        return
     try:
         if database is None or not sources.files:
             RECORD.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""gitlab-mm backup."""
+"""gitlab-mm backup; and what a restore has left for later, which a backup goes on with."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import ExitCode, Failure
+from ..restore.plan import RestoreOptions
 from ..result import CommandResult
 from ..system import humanize
 from . import common, offsite
 from .common import settings_and_store, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..backup.job import BackupResult
     from ..backup.schedule import Plan
     from ..config.settings import Settings
+    from ..mattermost.journal import Journal
     from ..mattermost.site import Site
+    from ..restore.rollback import RolledBack
+    from ..restore.search_index import IndexResult
+    from ..restore.uploads_later import UploadsResult
     from ..store.inventory import Store
     from ..store.manifest import Manifest
     from ..store.sets import BackupSet
@@ -154,11 +161,14 @@ def backup(context: Context, asked: Asked) -> CommandResult:
         if failure.exit_code is not ExitCode.LOCKED or not asked.scheduled:
             raise
         return _stepped_aside(failure)
-    if made is None:
-        return outcome
+    return replace(outcome, warnings=[*outcome.warnings, *_without_lock(context, made)])
+
+
+def _without_lock(context: Context, made: BackupResult | None) -> list[str]:
+    """Do what may take long; return problems as text."""
     from ..backup import job
 
-    return replace(outcome, warnings=[*outcome.warnings, *job.follow(made)])
+    return [*resume_before_hooks(context), *(job.follow(made) if made else [])]
 
 
 def _run(
@@ -252,3 +262,111 @@ def _moments(store: Store) -> list[datetime]:
 
     sets = inventory.own_sets(identity.known(), store.sets())
     return [set_.manifest.made for set_ in sets if not set_.manifest.safety]
+
+
+def search_fields(search: IndexResult | None) -> dict[str, object] | None:
+    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
+
+
+def uploads_fields(uploads: UploadsResult | None) -> dict[str, object] | None:
+    if uploads is None:
+        return None
+    return {
+        "bytes": uploads.bytes,
+        "there": uploads.there,
+        "left": uploads.left,
+        "seconds": uploads.seconds,
+    }
+
+
+def later_lines(search: IndexResult | None, uploads: UploadsResult | None) -> list[str]:
+    """Return the lines about what was done after Mattermost's start."""
+    found = []
+    if search:
+        count = humanize.number(len(search.indexes), "index", "indexes")
+        found.append(f"  Search: {count} built afterwards, in {humanize.duration(search.seconds)}")
+    if uploads:
+        size, time = humanize.size(uploads.bytes), humanize.duration(uploads.seconds)
+        there = f", {humanize.size(uploads.there)} were there already" if uploads.there else ""
+        found.append(f"  Earlier uploads: {size} unpacked afterwards, in {time}{there}")
+    return found
+
+
+def later_result(search: IndexResult | None, uploads: UploadsResult | None) -> CommandResult:
+    """Return the result of finishing what an earlier restore has left."""
+    fields = {"search": search_fields(search), "uploads": uploads_fields(uploads)}
+    return CommandResult(
+        fields, later_lines(search, uploads), _problems(search, uploads), answer=True
+    )
+
+
+def _problems(search: IndexResult | None, uploads: UploadsResult | None) -> list[str]:
+    return [problem for done in (search, uploads) if done for problem in done.problems]
+
+
+def recovery_result(
+    taken: RolledBack, search: IndexResult | None = None, uploads: UploadsResult | None = None
+) -> CommandResult:
+    """Return which state is live after --rollback or --continue."""
+    words = {
+        "old": "The restore is rolled back: Mattermost is in its state before it",
+        "new": "The restore was complete; the rest of the previous state is removed",
+    }
+    rest = later_result(search, uploads)
+    return CommandResult(
+        {"state": taken.state, **rest.fields},
+        [words[taken.state], *rest.lines],
+        [*taken.warnings, *rest.warnings],
+        answer=True,
+    )
+
+
+def no_way_back(journal: Journal) -> Failure:
+    """Return the failure of --rollback after a restore that is complete but for its uploads."""
+    entry = journal.pending()
+    return Failure(
+        "The restore is complete, and cannot be rolled back",
+        entry.words if entry else "",
+        "Unpack them: gitlab-mm restore --continue. Or restore the safety set (gitlab-mm list).",
+        ExitCode.USAGE,
+    )
+
+
+def teller(context: Context) -> Callable[[], None]:
+    """Return the function that publishes the state, for metrics and status, from time to time."""
+    from ..health import publish
+
+    return lambda: publish.after_job(context.settings(), context.store, live=False)
+
+
+def resume_uploads(context: Context) -> UploadsResult | None:
+    """Unpack what an earlier restore has left, with its lock held; None for nothing."""
+    from ..mattermost import detect
+    from ..mattermost.journal import Journal
+    from ..restore import uploads_later
+
+    journal = Journal()
+    entry = journal.pending()
+    if entry is None:
+        return None
+    ours, store = settings_and_store(context)
+    plan = RestoreOptions.of_journal(entry.plan)
+    try:
+        wanted = offsite.wanted_again(ours, store, plan, entry.set)
+        with wanted.whole() as near:
+            return uploads_later.resume(near, detect.find(plan.to), journal, teller(context))
+    except Failure as failure:
+        why = uploads_later.unfinished(entry, str(failure))
+        return uploads_later.UploadsResult(0, 0, entry.left, 0.0, [why])
+
+
+def resume_before_hooks(context: Context) -> list[str]:
+    """Do the same after a backup, unless another run is at it; return problems as text."""
+    from ..system import lock
+
+    try:
+        with lock.only_uploads():
+            uploads = resume_uploads(context)
+    except Failure:  # of a run that unpacks them now
+        return []
+    return uploads.problems if uploads else []

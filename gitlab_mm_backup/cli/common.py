@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import gc
 import json
 import os
 import sys
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..store.inventory import Store
 
+# New objects before garbage is looked for: lists of thousands of sets are built, and none is any.
+_OBJECTS = 100_000
 HELP_OPTIONS = ["-h", "--help"]
 T = TypeVar("T")
 
@@ -169,6 +172,7 @@ def enter(command: click.Command, program: str) -> None:
     streams.settle()
     environment.cleanse()
     os.umask(0o077)
+    gc.set_threshold(_OBJECTS)
     signals.heed()
     sys.exit(_run(command, program))
 

@@ -14,7 +14,7 @@ from ..config import identity, keys
 from ..config.origin import Kind
 from ..errors import ExitCode, Failure
 from ..result import CommandResult
-from ..store import inventory
+from ..store import inventory, manifest
 from ..system import humanize
 from . import common, terminal
 from .common import verb
@@ -302,3 +302,15 @@ def _unproven(name: str, origin: Origin) -> Failure:
         accept,
         ExitCode.USAGE,
     )
+
+
+def former_host(set_: BackupSet, here: Host) -> list[str]:
+    """Return a note if a host made the set that may be this one before a reinstall, else []."""
+    former = manifest.host_of(set_.manifest)
+    if here.owns(former) or former in here.others:
+        return []
+    name = identity.shown(former)[:_SHOWN] if identity.has_id(former) else identity.shown(former)
+    return [
+        f"Sets of the former host ({set_.manifest.host}) are not pruned until you run: "
+        f"gitlab-mm host take-over {name}"
+    ]

@@ -138,7 +138,6 @@ from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
-    config_merge,
     folder_swap,
     live_rows,
     plan,
@@ -148,9 +147,10 @@ from ..restore import (
     rollback,
     search_index,
     source,
-    to_standalone,
     undo_log,
     unpack,
+    uploads_later,
+    uploads_there,
     version_rules,
 )
 from ..restore import configuration as restore_configuration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +17,12 @@ from ..restore.plan import PARTS, RestoreOptions
 from ..result import CommandResult
 from ..sso.oauth import ProbeResult
 from ..store import manifest, soundness
-from ..system import humanize
-from . import common, offsite
+from ..system import humanize, lock
+from . import backup, common, hosts, offsite
 from .common import SET_HELP, filled, settings_and_store, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..config.identity import Host
     from ..config.settings import Settings
@@ -30,41 +31,27 @@ if TYPE_CHECKING:
     from ..restore.choice import Chosen, Want
     from ..restore.job import Restored
     from ..restore.preview import Preview
-    from ..restore.rollback import RolledBack
-    from ..restore.search_index import IndexResult
     from ..restore.source import RestoreSource
+    from ..restore.uploads_later import UploadsResult
     from ..store.inventory import Store
     from ..store.sets import BackupSet
     from .output import Context
 
 
-def search_line(search: IndexResult) -> str:
-    count = humanize.number(len(search.indexes), "index", "indexes")
-    return f"  Search: {count} built afterwards, in {humanize.duration(search.seconds)}"
-
-
-def search_fields(search: IndexResult | None) -> dict[str, object] | None:
-    return {"indexes": search.indexes, "seconds": search.seconds} if search else None
-
-
-def search_result(search: IndexResult | None) -> CommandResult:
-    """Return the result of building search indexes that an earlier restore has postponed."""
-    lines = [search_line(search)] if search else []
-    return CommandResult(
-        {"search": search_fields(search)}, lines, search.problems if search else [], answer=True
-    )
-
-
-_SHOWN = 8  # digits of a host's id
 _UNDO = "undo: gitlab-mm restore"
 
 
 def restore_result(
-    set_: BackupSet, restored: Restored, chosen: Chosen, here: Host
+    set_: BackupSet,
+    restored: Restored,
+    uploads: UploadsResult | None,
+    chosen: Chosen,
+    here: Host,
 ) -> CommandResult:
     """Return the result of a restore onto the host ``here``, and the notes on choosing the set."""
     warnings, notes = [*chosen.warnings, *restored.warnings], [*chosen.notes, *restored.notes]
-    notes += _former_host(set_, here)
+    warnings += uploads.problems if uploads else []
+    notes += hosts.former_host(set_, here)
     if restored.sign_in.verdict is not ProbeResult.ACCEPTED:
         warnings.append(f"Sign-in through GitLab: {restored.sign_in.reason}")
     times = restored.times
@@ -81,16 +68,19 @@ def restore_result(
             "downtime_seconds": round(times.down, 3),
             "fill_seconds": round(times.fill, 3),
             "exchange_seconds": round(times.exchange, 3),
-            "search": search_fields(restored.search),
+            "search": backup.search_fields(restored.search),
+            "uploads": backup.uploads_fields(uploads),
             "gitlab_side": restored.gitlab_side,
             "notes": notes,
         },
-        _restored_lines(set_, restored, notes),
+        _restored_lines(set_, restored, uploads, notes),
         warnings,
     )
 
 
-def _restored_lines(set_: BackupSet, restored: Restored, notes: Sequence[str]) -> list[str]:
+def _restored_lines(
+    set_: BackupSet, restored: Restored, uploads: UploadsResult | None, notes: Sequence[str]
+) -> list[str]:
     changed, times, before = restored.settings_changed, restored.times, restored.safety_set
     settings = f"{humanize.number(len(changed), 'setting')} changed" if changed else "Same settings"
     return [
@@ -100,35 +90,11 @@ def _restored_lines(set_: BackupSet, restored: Restored, notes: Sequence[str]) -
         *([f"  State before this restore: {before}", f"    {_UNDO} {before}"] if before else []),
         f"  Mattermost was down for {humanize.duration(times.down)}, {humanize.duration(times.fill)} "
         "of it to load and unpack",
-        *([search_line(restored.search)] if restored.search else []),
+        *backup.later_lines(restored.search, uploads),
         f"  Sign-in: {restored.sign_in.reason}",
         *restored.gitlab_side,
         *(f"  {note}" for note in notes),
     ]
-
-
-def _former_host(set_: BackupSet, here: Host) -> list[str]:
-    """Return a note if a host made the set that may be this one before a reinstall, else []."""
-    former = manifest.host_of(set_.manifest)
-    if here.owns(former) or former in here.others:
-        return []
-    name = identity.shown(former)[:_SHOWN] if identity.has_id(former) else identity.shown(former)
-    return [
-        f"Sets of the former host ({set_.manifest.host}) are not pruned until you run: "
-        f"gitlab-mm host take-over {name}"
-    ]
-
-
-def recovery_result(taken: RolledBack, search: IndexResult | None = None) -> CommandResult:
-    """Return which state is live after --rollback or --continue."""
-    words = {
-        "old": "The restore is rolled back: Mattermost is in its state before it",
-        "new": "The restore was complete; the rest of the previous state is removed",
-    }
-    lines = [words[taken.state], *([search_line(search)] if search else [])]
-    fields = {"state": taken.state, "search": search_fields(search)}
-    warnings = [*taken.warnings, *(search.problems if search else [])]
-    return CommandResult(fields, lines, warnings, answer=True)
 
 
 def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
@@ -163,7 +129,7 @@ def preview_result(preview: Preview, chosen: Chosen) -> CommandResult:
     return CommandResult(fields, lines, warnings, code, answer=True, tones=tones)
 
 
-_SEARCH = {None: "auto", True: "later", False: "now"}
+_WHEN = {None: "auto", True: "later", False: "now"}
 
 
 @dataclass(frozen=True)
@@ -182,6 +148,7 @@ class Options:
     keep_previous: bool
     in_place: bool
     search_later: bool | None
+    uploads_later: bool | None
     replace_with_empty: bool
     trust_unsigned: str
     dry_run: bool
@@ -199,7 +166,8 @@ class Options:
             safety=not self.no_safety_backup,
             keep_previous=self.keep_previous,
             in_place=self.in_place,
-            search=_SEARCH[self.search_later],
+            search=_WHEN[self.search_later],
+            uploads=_WHEN[self.uploads_later],
             to=kind,
             replace=self.replace,
             place=self.place or "",
@@ -259,6 +227,11 @@ class Options:
     help="Build the search indexes after Mattermost has started, or before. Default: by size.",
 )
 @click.option(
+    "--uploads-later/--uploads-now",
+    default=None,
+    help="Unpack uploads of earlier days after Mattermost has started, or before. Default: by size.",
+)
+@click.option(
     "--replace-with-empty",
     is_flag=True,
     help="Replace live data even if the set has no such data; --yes alone does not.",
@@ -289,42 +262,55 @@ def restore(context: Context, options: Options) -> CommandResult:
     if options.wanted is not None and options.at is not None:
         raise click.UsageError("SET and --at exclude each other.")
     context.load_everything()
-    with context.only_run():
+    with contextlib.ExitStack() as held:
+        alone = held.enter_context(contextlib.ExitStack())
+        alone.enter_context(context.only_run())
+        if not options.dry_run:
+            held.enter_context(lock.only_uploads())
         if options.rollback or options.go_on:
-            return _recover(context, Journal(), options.to or "", roll_back=options.rollback)
-        return _restore(context, detect.find(options.to or "", config_required=False), options)
+            return _recover(context, Journal(), options, alone.close)
+        site = detect.find(options.to or "", config_required=False)
+        return _restore(context, site, options, alone.close)
 
 
-def _recover(context: Context, journal: Journal, to: str, *, roll_back: bool) -> CommandResult:
-    """Roll back an interrupted restore and, unless ``roll_back``, run it again."""
+def _recover(
+    context: Context, journal: Journal, options: Options, let_others: Callable[[], None]
+) -> CommandResult:
+    """Roll back an interrupted restore or run it again; or do what a complete one has left."""
     from ..mattermost import detect
     from ..restore import rollback, search_index
-    from . import hosts
 
-    if not roll_back and journal.read() is None and journal.later():
-        return search_result(search_index.build(detect.find(to), journal))
+    if journal.read() is None and (journal.pending() or (journal.later() and not options.rollback)):
+        if options.rollback:
+            raise backup.no_way_back(journal)
+        search = search_index.build(detect.find(options.to or ""), journal)
+        let_others()
+        return backup.later_result(search, backup.resume_uploads(context))
     record = rollback.unfinished(journal)
     plan = RestoreOptions.of_journal(record.request["plan"])
     site = detect.find(plan.to, config_required=False)
     taken = rollback.roll_back(site, record, journal)
     if taken.state == "new":
-        return recovery_result(taken, search_index.build(site, journal))
-    if roll_back:
-        return recovery_result(taken)
+        search = search_index.build(site, journal)
+        let_others()
+        return backup.recovery_result(taken, search, backup.resume_uploads(context))
+    if options.rollback:
+        return backup.recovery_result(taken)
     ours, store = settings_and_store(context)
     wanted = offsite.wanted_again(ours, store, plan, record.request["set"])
     hosts.refuse_another(wanted.set, plan)
     site = detect.find(plan.to, config_required=False)
     context.begin(ours)
-    return _put_back(context, wanted, site, plan)
+    return _put_back(context, wanted, site, plan, let_others)
 
 
-def _restore(context: Context, site: Site, options: Options) -> CommandResult:
+def _restore(
+    context: Context, site: Site, options: Options, let_others: Callable[[], None]
+) -> CommandResult:
     """Restore the chosen set; if it turns out to be damaged, the next sound one."""
     from ..rehearsal import job
     from ..restore import preview
     from ..store import check_records
-    from . import hosts
 
     ours, store = settings_and_store(context)
     plan, want = options.plan(site.kind.value), _want(site, options)
@@ -342,7 +328,7 @@ def _restore(context: Context, site: Site, options: Options) -> CommandResult:
         if not damaged:
             context.begin(ours)
         try:
-            return _put_back(context, wanted, site, plan)
+            return _put_back(context, wanted, site, plan, let_others)
         except check_records.Damaged as failure:
             if options.wanted or plan.place or wanted.set.name in damaged:
                 raise
@@ -351,18 +337,28 @@ def _restore(context: Context, site: Site, options: Options) -> CommandResult:
 
 
 def _put_back(
-    context: Context, wanted: RestoreSource, site: Site, plan: RestoreOptions
+    context: Context,
+    wanted: RestoreSource,
+    site: Site,
+    plan: RestoreOptions,
+    let_others: Callable[[], None],
 ) -> CommandResult:
+    """Restore a set; while its earlier uploads are unpacked, ``let_others`` lets backups run."""
     from ..backup import live
     from ..mattermost import detect
     from ..restore import job as restore_job
-    from ..restore import source
+    from ..restore import source, uploads_later
 
     ours, store = settings_and_store(context)
     with source.near(wanted, site, plan) as near:
-        restored = restore_job.restore(near, site, plan, store, ours)
-    here = live.note(identity.own(), live.look(detect.again(site)).installation)
-    return restore_result(wanted.set, restored, wanted.chosen, here)
+        restored, uploads = restore_job.restore(near, site, plan, store, ours), None
+        site = detect.again(site)
+        here = live.note(identity.own(), live.look(site).installation)
+        if restored.later is not None:
+            let_others()
+            tell = backup.teller(context)
+            uploads = uploads_later.unpack_at_last(near, site, restored.later, tell)
+    return restore_result(wanted.set, restored, uploads, wanted.chosen, here)
 
 
 def _want(site: Site, options: Options) -> Want:

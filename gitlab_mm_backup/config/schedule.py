@@ -45,6 +45,11 @@ class Schedule:
         return self.interval is not None
 
     @property
+    def per_day(self) -> int:
+        """The number of runs of a day."""
+        return _DAY // self.interval if self.interval is not None else len(self.times)
+
+    @property
     def longest_wait(self) -> timedelta:
         """The longest time between two runs."""
         if self.interval is not None:

@@ -336,9 +336,9 @@ def look(
     given = config_file.read(config or file(), OPTIONS, required=required)
     if "offsite" in given:
         _check_offsite(given["offsite"])
-    config_file.refuse_container(given)
     if "schedule" in given:
         _check_schedule(given)
+    config_file.refuse_container(given)
     gitlab = _gitlab_backup(gitlab_yml)
     return [_value(name, option, given, gitlab) for name, option in leaves(OPTIONS)]
 

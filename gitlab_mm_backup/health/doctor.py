@@ -21,6 +21,7 @@ from ..mattermost.site import Kind, Site
 from ..postgresql import connection
 from ..restore import undo_log
 from ..store import inventory
+from ..system import lock
 from ..system.process import PATH
 from . import lights, set_lights, status
 from .lines import State, StatusLine
@@ -50,6 +51,7 @@ def run_checks(
     checks.append(guarded("retention", lambda: _retention(load())))
     checks.append(guarded("restore journal", _journal))
     checks.append(guarded("search", _search))
+    checks.append(guarded("uploads", _uploads))
     if layout:
         return checks
     checks += _lights(load)
@@ -234,6 +236,16 @@ def _search() -> Check:
         detail = f"search indexes are missing since a restore: {names}"
         return _amiss("search", detail, "gitlab-mm restore --continue", Result.WARNING)
     return Check("search", Result.PASSED, "no index is missing since a restore")
+
+
+def _uploads() -> Check:
+    entry = Journal().pending()
+    if entry is None:
+        return Check("uploads", Result.PASSED, "none are left to unpack by a restore")
+    holder = lock.holder(lock.UPLOADS_FILE)
+    if holder:
+        return Check("uploads", Result.WARNING, f"{entry.words}; at work: {holder}")
+    return _amiss("uploads", entry.words, "gitlab-mm restore --continue", Result.WARNING)
 
 
 def _database(site: Site) -> Check:

@@ -173,6 +173,7 @@ _HELP = {
     "set_duration_seconds": "Duration of making the newest sound set.",
     "sign_in_verified": "1 if sign-in through GitLab works, 0 if it is broken; absent if not known.",
     "free_bytes": "Free bytes on the disk of the sets.",
+    "restore_uploads_left_bytes": "Bytes of uploads that a restore has not unpacked yet.",
     "offsite_timestamp_seconds": "Start of the newest set that has a checked copy at a remote.",
     "offsite_missing": "1 if no off-site copies are configured and that is not accepted.",
     "rehearsal_scheduled": "1 if scheduled backups are rehearsed (rehearse in config.yml).",
@@ -200,6 +201,7 @@ class MetricsInput:
     rehearse: bool = True  # whether scheduled backups are rehearsed
     no_copy: bool = False  # no copies elsewhere are configured, and that is not accepted
     absent: bool = False  # no Mattermost is set up on this host
+    uploads_left: int = 0  # bytes that a restore has not unpacked yet
 
 
 def write(facts: MetricsInput, folder: Path) -> None:
@@ -251,6 +253,8 @@ def _samples(facts: MetricsInput) -> Iterator[Sample]:
         yield "sign_in_verified", {}, int(facts.sign_in)
     if facts.free is not None:
         yield "free_bytes", {}, facts.free
+    if facts.uploads_left:
+        yield "restore_uploads_left_bytes", {}, facts.uploads_left
     for remote, moment in facts.offsite.items():
         # 0 for a remote that has no set yet, so that an alert on its age fires.
         yield "offsite_timestamp_seconds", {"remote": remote}, moment or 0

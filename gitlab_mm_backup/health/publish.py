@@ -10,6 +10,7 @@ from ..config import identity
 from ..config.settings import Settings
 from ..errors import Failure
 from ..mattermost import detect
+from ..mattermost.journal import Journal
 from ..offsite import ledger
 from ..store import check_records
 from ..store.inventory import Store
@@ -76,6 +77,7 @@ def _metrics(facts: StatusInput, lines: Sequence[StatusLine]) -> metrics.Metrics
         rehearse=facts.settings.rehearse != "off",
         no_copy=states.get("off-site") is State.WARNING and not facts.offsite,
         absent=facts.absent,
+        uploads_left=_uploads_left(),
     )
 
 
@@ -95,4 +97,13 @@ def _without_sets(ours: Settings) -> metrics.MetricsInput:
         rehearse=ours.rehearse != "off",
         no_copy=ours.store == "local" and not ours.remotes and not accepted,
         absent=bool(detect.absent()),
+        uploads_left=_uploads_left(),
     )
+
+
+def _uploads_left() -> int:
+    try:
+        entry = Journal().pending()
+    except Failure:  # told by status
+        return 0
+    return entry.left if entry is not None else 0

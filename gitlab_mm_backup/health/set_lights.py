@@ -178,18 +178,26 @@ def space(facts: StatusInput) -> StatusLine:
 def _nights(facts: StatusInput) -> int | None:
     """Return for how many nights the disk space lasts, None for NIGHTS or more.
 
-    Each night one set is added, of the average size of the last seven, and then old sets are pruned.
+    Each night one set is added, or those of a day by the schedule, of the average size of the last
+    seven, and then old sets are pruned.
     """
     sets = {entry.name: entry.set.manifest.bytes for entry in facts.found.entries if entry.set}
     last = list(sets.values())[:7]
     one_set = sum(last) // len(last) if last else 0
+    plan = facts.settings.schedule
+    added = plan.per_day if plan else 1
     free, there = facts.free - facts.reserve, list(facts.kept)
+    if free >= one_set * added * NIGHTS:  # also if nothing is pruned
+        return None
     for night in range(NIGHTS):
-        free -= one_set
+        free -= one_set * added
         if free < 0:
             return night
         now = facts.now + (night + 1) * _DAY
-        there.append(SetFacts(f"night {night}", now))
+        there += [
+            SetFacts(f"night {night} {number}", now - _DAY / added * number)
+            for number in range(added)
+        ]
         going = {
             decision.name
             for decision in retention.decide(there, facts.settings.rules, now)

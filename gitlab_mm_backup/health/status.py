@@ -10,7 +10,7 @@ from ..errors import Failure
 from ..mattermost import service
 from ..mattermost.site import Kind, Site
 from ..store import inventory
-from ..system import humanize
+from ..system import humanize, lock
 from . import running
 from .lights import StatusInput
 from .lines import Figure, State, StatusLine
@@ -100,6 +100,7 @@ def open_restore(facts: StatusInput) -> StatusLine:
     """Return the line about an interrupted restore or recovery, and about previous states."""
     try:
         record, previous = facts.journal.read(), facts.journal.previous()
+        uploads = facts.journal.pending()
     except Failure as failure:
         return StatusLine("restore", State.BAD, str(failure), fix="gitlab-mm restore --rollback")
     if record is not None:
@@ -108,6 +109,11 @@ def open_restore(facts: StatusInput) -> StatusLine:
     if facts.recoveries:
         text = "gitlab-mm recover was interrupted"
         fix = f"gitlab-mm recover --undo {facts.recoveries[0]}, or the same recover again"
+        return StatusLine("restore", State.WARNING, text, fix=fix)
+    if uploads is not None:
+        holder = lock.holder(lock.UPLOADS_FILE)
+        text = f"{uploads.words}; at work: {holder}" if holder else uploads.words
+        fix = "gitlab-mm restore --continue" + (", if that run ends before" if holder else "")
         return StatusLine("restore", State.WARNING, text, fix=fix)
     words = "interrupted restore: none"
     if previous:

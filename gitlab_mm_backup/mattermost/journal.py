@@ -1,4 +1,4 @@
-"""State that survives a run: journal of a restore, previous states, indexes to build."""
+"""State that survives a run: journal of a restore, previous states, what is still to be done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .. import clock
 from ..errors import ExitCode, Failure, reason
 from ..postgresql.dump_contents import Index
-from ..system import validation
+from ..system import humanize, validation
 from ..system.files import STATE, replace_file, sync_folder
 
 
@@ -54,13 +54,38 @@ class Previous:
         return clock.parse_moment(self.since)
 
 
+@dataclass(frozen=True)
+class PendingUploads:
+    """The uploads that a restore unpacks after Mattermost's start; ``set`` "" for none."""
+
+    token: str  # of the restore
+    set: str  # its reference, as a store finds it
+    name: str
+    identity: str
+    plan: Mapping[str, Any]
+    before: str  # a day, as 20261124: uploads of earlier days are unpacked later
+    work: str  # work directory
+    bytes: int
+    left: int = 0  # bytes
+    done: str = ""  # the earliest day that is unpacked, as are all later ones
+    there: Sequence[str] = ()  # days that were there already
+    pinned: bool = False  # by this restore, so that the set stays
+
+    @property
+    def words(self) -> str:
+        """What is not unpacked yet, as a sentence."""
+        size = f"{humanize.size(self.left)} of {humanize.size(self.bytes)}"
+        return f"Earlier uploads of set {self.name} are not unpacked yet ({size})"
+
+
 class Journal:
-    """Three files in the state directory, for root only."""
+    """Four files in the state directory, for root only."""
 
     def __init__(self, state: Path = STATE) -> None:
         self.path = state / "restore.json"
         self._previous = state / "previous.json"
         self._later = state / "indexes.json"
+        self._uploads = state / "uploads.json"
 
     def write(self, request: Mapping[str, Any], undo: list[Step], finish: list[Step]) -> None:
         """Write the record to disk; a record without steps is removed."""
@@ -110,6 +135,22 @@ class Journal:
     def keep_later(self, indexes: Sequence[Index]) -> None:
         """Replace the list of indexes still to build."""
         self._write(self._later, [asdict(index) for index in indexes] or None)
+
+    def uploads(self) -> list[PendingUploads]:
+        """Return the uploads still to unpack; the first entry counts, others are of before it."""
+        document = self._read(self._uploads)
+        try:
+            return [] if document is _ABSENT else [PendingUploads(**entry) for entry in document]
+        except TypeError as error:
+            raise _unreadable(self._uploads, reason(error)) from error
+
+    def pending(self) -> PendingUploads | None:
+        """Return the uploads of the live state that are still to unpack, None for none."""
+        return next((entry if entry.set else None for entry in self.uploads()[:1]), None)
+
+    def keep_uploads(self, entries: Sequence[PendingUploads]) -> None:
+        """Replace the list of uploads still to unpack."""
+        self._write(self._uploads, [asdict(entry) for entry in entries] or None)
 
     def _previous_document(self) -> list[Any]:
         document = self._read(self._previous)

@@ -6,6 +6,8 @@ A restore maps the folders of a set to those of the site by role.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import shutil
 import stat
@@ -21,6 +23,8 @@ from ..system.files import OTHERS_WRITE, WORK, Ground, open_directory, sync_fold
 # A directory with one of these names in a work directory records the method; the first contains
 # the names of the entries that were mount points when the work began.
 _BY_ENTRIES, _AS_A_WHOLE = "by-entries", "as-a-whole"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOREPLACE = 1  # RENAME_NOREPLACE, rename(2)
 
 
 def _itself(live: Path) -> Path:
@@ -236,6 +240,74 @@ def _entries(live: Path) -> list[str]:
 def _move_all(names: list[str], source: Path, target: Path) -> None:
     for name in names:
         os.rename(source / name, target / name)
+
+
+def merge(source: int, target: int, below: str = "") -> list[str]:
+    """Move the entries of the open directory ``source`` into ``target``, on the same disk.
+
+    What exists there stays as it is; of a directory that exists the entries are moved. No link is
+    followed: Mattermost's account can create one in ``target`` at any time. Returns the paths where
+    something of another kind stands in the way. Raises OSError.
+    """
+    blocked = []
+    for name in os.listdir(source):
+        while not move_new(name, source, target):
+            try:
+                kinds = [_kind(name, folder) for folder in (source, target)]
+                if kinds[0] != kinds[1]:
+                    blocked.append(below + name)
+                elif kinds[0] == stat.S_IFDIR:
+                    with _opened(name, source) as inner, _opened(name, target) as there:
+                        blocked += merge(inner, there, f"{below}{name}/")
+                break
+            except FileNotFoundError:  # it was removed just now
+                continue
+    return blocked
+
+
+def _kind(name: str, folder: int) -> int:
+    return stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+
+
+@contextlib.contextmanager
+def _opened(name: str, folder: int) -> Iterator[int]:
+    descriptor = os.open(name, _DIRECTORY, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def move_new(name: str, source: int, target: int) -> bool:
+    """Move an entry to another directory; False where that has one of this name (rename(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not libc.renameat2(source, os.fsencode(name), target, os.fsencode(name), _NOREPLACE):
+        return True
+    error = ctypes.get_errno()
+    if error == errno.EEXIST:
+        return False
+    if error not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(error, os.strerror(error), name)
+    return _move_without_flag(name, source, target)
+
+
+def _move_without_flag(name: str, source: int, target: int) -> bool:
+    """Do the same where the file system knows no RENAME_NOREPLACE, as NFS."""
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+            os.mkdir(name, 0o700, dir_fd=target)
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        else:
+            names = {"src_dir_fd": source, "dst_dir_fd": target}
+            os.link(name, name, **names, follow_symlinks=False)
+            os.unlink(name, dir_fd=source)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # somebody was quicker: its entries are moved then
+            return False
+        raise
+    return True
 
 
 @dataclass(frozen=True)

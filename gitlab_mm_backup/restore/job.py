@@ -16,7 +16,6 @@ from pathlib import Path
 from ..backup import job
 from ..config import hooks
 from ..config.settings import Settings
-from ..errors import Failure
 from ..mattermost import detect, service, standalone
 from ..mattermost.journal import Journal, Step
 from ..mattermost.site import Kind, Site
@@ -34,10 +33,11 @@ from . import (
     configuration,
     folder_swap,
     preflight,
+    replacing,
     rollback,
     search_index,
-    to_standalone,
     unpack,
+    uploads_later,
 )
 from .plan import RestoreOptions
 from .undo_log import Undo
@@ -74,6 +74,7 @@ class Restored:
     search: search_index.IndexResult | None  # None where its indexes came with the database
     gitlab_side: list[str]  # what is left to do on GitLab's host, for a move out of the bundle
     notes: list[str]  # about this program's own configuration
+    later: uploads_later.Later | None  # the uploads that are still to unpack
     warnings: list[str]
 
 
@@ -87,6 +88,7 @@ class RestoreRun:
     undo: Undo
     token: str
     sessions: int  # of PostgreSQL at a time
+    later: uploads_later.Later | None = None
     works: dict[str, unpack.StagedFolder] = field(default_factory=dict)
     shut: list[files.Ground] = field(default_factory=list)  # for the time of the work
     search_left_out: list[Index] = field(default_factory=list)
@@ -110,13 +112,16 @@ class RestoreRun:
 def restore(
     set_: BackupSet, site: Site, plan: RestoreOptions, store: Store, settings: Settings
 ) -> Restored:
-    """Restore ``set_`` to ``site``; after a failure the site is as before."""
+    """Restore ``set_`` to ``site``; after a failure the site is as before.
+
+    Uploads that are to be unpacked later remain to the caller, who need not keep others out.
+    """
     journal = Journal()
     lost = rollback.take_over(site, journal)
     if not lost:
         rollback.refuse_unfinished(journal)
-    warnings = preflight.check(set_, site, plan)
-    safety_set = "" if lost else make_safety_set(site, plan, store, settings)
+    warnings, later = preflight.check(set_, site, plan)
+    safety_set = job.make_safety_set(site, settings, store) if plan.safety and not lost else ""
     variables = {"set": set_.name, "set_path": str(set_.path), "parts": " ".join(plan.parts)}
     variables["site"] = site.kind.value
     note = functools.partial(journal.write, {"set": set_.reference, "plan": asdict(plan)})
@@ -124,7 +129,7 @@ def restore(
         hooks.run_phase("pre-restore", variables)
         with Undo(rollback.actions(site), note) as undo:
             token, sessions = secrets.token_hex(4), settings.sessions
-            run = RestoreRun(set_, site, plan, undo, token, sessions, warnings=warnings)
+            run = RestoreRun(set_, site, plan, undo, token, sessions, later, warnings=warnings)
             for step in lost:
                 undo.will(step.action, **step.values)
             keep_findable(run)
@@ -136,31 +141,13 @@ def restore(
             exchange_both(run)
             run_hooks(run, variables)
             start_service(run)
-            leave_search_for_later(run, journal, search_index.note)
+            leave_for_later(run, journal)
             undo.commit(leftovers(run))
             run.credentials_undo.unlink(missing_ok=True)
             standalone.forget_config()
-    leave_search_for_later(run, journal, search_index.settle)
+    settle(run, journal)
     run.warnings.extend(rollback.finish(site, journal, keep=plan.keep_previous))
     return report(run, safety_set, search_index.build_at_last(site, journal))
-
-
-def make_safety_set(site: Site, plan: RestoreOptions, store: Store, settings: Settings) -> str:
-    """Back up the current state, so that a mistaken restore can be undone."""
-    if not plan.safety:
-        return ""
-    log.info("Making a safety set of the current state")
-    try:
-        before = job.look_before(store, settings)
-        made = job.make_set(site, settings, store, before, job.SAFETY)
-    except Failure as failure:
-        raise Failure(
-            "The safety set of the current state could not be made",
-            str(failure),
-            f"{failure.hint} To restore without one: --no-safety-backup.".strip(),
-            failure.exit_code,
-        ) from failure
-    return made.name
 
 
 def keep_findable(run: RestoreRun) -> None:
@@ -298,7 +285,8 @@ def load_database(run: RestoreRun) -> list[Index]:
 
 def unpack_folders(run: RestoreRun) -> None:
     """Unpack the new folders and sync their disks (syncfs(2) by sync(1))."""
-    run.warnings.extend(unpack.unpack(run.set, run.site, run.plan, run.works))
+    without = run.later.without if run.later is not None else {}
+    run.warnings.extend(unpack.unpack(run.set, run.site, run.plan, run.works, without))
     for work in run.works.values():
         process.run(Command(["sync", "--file-system", str(work.folder)]))
 
@@ -355,12 +343,25 @@ def start_service(run: RestoreRun) -> None:
     run.times.down = time.monotonic() - run.times.stopped
 
 
-def leave_search_for_later(
-    run: RestoreRun, journal: Journal, keep: Callable[[list[Index], Journal], None]
-) -> None:
-    """Record in the journal which indexes the new database lacks."""
+def leave_for_later(run: RestoreRun, journal: Journal) -> None:
+    """Record in the journal which indexes and uploads the new state lacks."""
     if "database" in run.plan.parts:
-        keep(run.search_left_out, journal)
+        search_index.note(run.search_left_out, journal)
+    if run.plan.with_folders and (run.later is not None or journal.uploads()):
+        run.undo.will(rollback.FORGET_UPLOADS, token=run.token)
+        uploads_later.note(run.set, run.site, run.plan, run.token, run.later)
+
+
+def settle(run: RestoreRun, journal: Journal) -> None:
+    """Forget what the previous state lacked."""
+    if "database" in run.plan.parts:
+        search_index.settle(run.search_left_out, journal)
+    if run.plan.with_folders:
+        uploads_later.settle(run.token)
+    if run.later is not None and not (run.plan.keep_previous or run.plan.in_place):
+        previous = unpack.previous_data(run.site, run.works)
+        told = uploads_later.take_over(run.set, run.site, run.later, previous)
+        run.warnings.extend(told)
 
 
 def leftovers(run: RestoreRun) -> list[Step]:
@@ -392,7 +393,8 @@ def report(run: RestoreRun, safety_set: str, search: search_index.IndexResult | 
         safety_set=safety_set,
         times=run.times,
         search=search,
-        gitlab_side=to_standalone.todo(run.set, after),
+        gitlab_side=replacing.todo(run.set, after),
         notes=configuration.put_back(run.set, run.plan),
+        later=run.later,
         warnings=run.warnings,
     )

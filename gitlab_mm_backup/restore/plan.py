@@ -20,6 +20,7 @@ class RestoreOptions:
     keep_previous: bool = False
     in_place: bool = False  # delete current data first (disk too small); cannot be rolled back
     search: str = "auto"  # when its indexes are built: now, later, or by the database's size
+    uploads: str = "auto"  # when those of earlier days are unpacked: now, later, or by their size
     to: str = ""  # the kind of the site, "" for the default
     replace: bool = False  # what a standalone site holds already
     place: str = ""  # where a copy comes from, "" for a set of the store

@@ -24,8 +24,17 @@ from ..store.sets import BackupSet
 from ..store.verify import verify
 from ..system import disk_space, sandbox
 from ..version import numbers
-from . import choice, config_merge, folder_swap, replacing, to_standalone, unpack, version_rules
+from . import (
+    choice,
+    configuration,
+    folder_swap,
+    replacing,
+    unpack,
+    uploads_later,
+    version_rules,
+)
 from .plan import RestoreOptions
+from .uploads_there import Look
 from .version_rules import VersionFacts
 
 # Migration numbers collide only in an upgrade across this version.
@@ -168,15 +177,19 @@ def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
         )
 
 
-def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
-    """Return warnings for the operator; raises Failure for the first obstacle.
+def check(
+    set_: BackupSet, site: Site, plan: RestoreOptions
+) -> tuple[list[str], uploads_later.Later | None]:
+    """Return warnings for the operator, and which uploads come after Mattermost's start.
 
-    Changes nothing.
+    Changes nothing. Raises Failure for the first obstacle.
     """
+    look = Look.at(set_)
     for loss in replacing.refuse(set_, site, plan):
         log.warning("Live data are replaced with nothing: %s", loss.words)
     try:
-        verify(set_)
+        may_wait = uploads_later.may_wait(plan, set_.manifest.files.bytes)
+        verify(set_, look.each if may_wait else None)
     except Damaged as failure:
         failure.hint = choice.instead_of(set_, inventory.open_store(settings.load()))
         raise
@@ -184,7 +197,7 @@ def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     server = refuse_unsuitable_server(set_, site)
     if "database" in plan.parts:
         refuse_limits(site, settings.load().sessions)
-    to_standalone.check_vacant(set_, site, plan)
+    replacing.check_vacant(set_, site, plan)
     driver = site.settings.text("SqlSettings", "DriverName")
     bundled = site.kind is Kind.OMNIBUS
     warnings = check_versions(
@@ -196,11 +209,11 @@ def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
             warnings += replacing.lost_for_good(site)
     if "config" in plan.parts:
         warnings += unpack.link_of_config(set_)
-    warnings += config_merge.left_behind(set_, site)
+    warnings += configuration.left_behind(set_, site)
     _refuse_deep_mounts(site)
     if not plan.in_place:
         _refuse_without_room(set_, site, plan)
-    return warnings
+    return warnings, uploads_later.choose(look, site, plan, warnings)
 
 
 def _refuse_deep_mounts(site: Site) -> None:

@@ -21,13 +21,13 @@ from ..store.sets import BackupSet
 from ..system import humanize
 from ..translation import _, local, plural
 from . import (
-    config_merge,
     configuration,
     preflight,
     rollback,
     search_index,
     source,
     unpack,
+    uploads_later,
 )
 from .plan import RestoreOptions
 from .replacing import Loss
@@ -64,15 +64,15 @@ class Preview:
 
 def preview(set_: BackupSet, wanted: RestoreSource, site: Site, plan: RestoreOptions) -> Preview:
     """Run all checks of a restore of ``wanted``, which is available as ``set_``; changes nothing."""
-    obstacle, warnings = "", []
+    obstacle, warnings, later = "", list[str](), None
     try:
-        warnings = preflight.check(set_, site, plan)
+        warnings, later = preflight.check(set_, site, plan)
     except Failure as failure:
         obstacle = str(failure)
     return Preview(
         set_,
         wanted.where,
-        [*_fetching(wanted, site, plan), *_steps(set_, site, plan)],
+        [*_fetching(wanted, site, plan), *_steps(set_, site, plan, later)],
         preflight.room(preflight.needs(set_, site, plan)),
         _settings_changed(set_, site) if "config" in plan.parts else [],
         _patch(set_, site) if "config" in plan.parts else [],
@@ -82,12 +82,17 @@ def preview(set_: BackupSet, wanted: RestoreSource, site: Site, plan: RestoreOpt
     )
 
 
-def _seconds(manifest: Manifest, plan: RestoreOptions, *, search: bool = True) -> float:
-    """Return about how long a restore takes; without ``search``, until its indexes are built."""
+def _seconds(
+    manifest: Manifest, plan: RestoreOptions, *, search: bool = True, uploads: bool = True
+) -> float:
+    """Return about how long a restore takes.
+
+    Without ``search`` and ``uploads``, without what comes after Mattermost's start.
+    """
     seconds = 5.0
     if "database" in plan.parts:
         seconds += manifest.database.bytes / _DATABASE_RATE * (1 if search else _WITHOUT_SEARCH)
-    if plan.with_folders:
+    if plan.with_folders and uploads:
         seconds += manifest.files.bytes / _FILES_RATE
     return seconds
 
@@ -102,7 +107,9 @@ def _fetching(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> list[s
     return [step + (", its files while they are unpacked" if streamed else "")]
 
 
-def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
+def _steps(
+    set_: BackupSet, site: Site, plan: RestoreOptions, later: uploads_later.Later | None
+) -> list[str]:
     steps = ["make a safety set of the current state"] if plan.safety else []
     steps.append("stop Mattermost")
     if plan.in_place:
@@ -116,6 +123,9 @@ def _steps(set_: BackupSet, site: Site, plan: RestoreOptions) -> list[str]:
     steps.append("start Mattermost and wait until it answers")
     if "database" in plan.parts and search_index.waits(plan.search, set_.manifest):
         steps.append("build the search indexes while Mattermost runs")
+    if later is not None:
+        size = humanize.size(later.bytes)
+        steps.append(f"unpack {size} of earlier uploads while Mattermost runs, newest first")
     steps.append("keep the present state" if plan.keep_previous else "remove the previous state")
     if configuration.wanted(set_, plan):
         steps.append("put back the configuration of gitlab-mm-backup, because this host has none")
@@ -128,14 +138,14 @@ def _settings_changed(set_: BackupSet, site: Site) -> list[str]:
     config = document.get("config")
     if not isinstance(config, dict):
         return []
-    config = json_file.applied(config, config_merge.operations(set_, site, config), "config.json")
+    config = json_file.applied(config, configuration.operations(set_, site, config), "config.json")
     return overlay(config, site.environment).differences(site.settings)
 
 
 def _patch(set_: BackupSet, site: Site) -> list[str]:
     config = json_file.read(set_.file("settings")).document.get("config")
     return (
-        config_merge.shown(config_merge.operations(set_, site, config))
+        configuration.shown(configuration.operations(set_, site, config))
         if isinstance(config, dict)
         else []
     )
@@ -196,8 +206,10 @@ def question(wanted: RestoreSource, site: Site, plan: RestoreOptions, live: Live
 def _downtime(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> str:
     manifest = wanted.set.manifest
     search = not search_index.waits(plan.search, manifest)
-    time = humanize.duration(_seconds(manifest, plan, search=search))
-    if source.streams(wanted, site, plan) is None:
+    streamed = source.streams(wanted, site, plan) is not None
+    uploads = streamed or not uploads_later.may_wait(plan, manifest.files.bytes)
+    time = humanize.duration(_seconds(manifest, plan, search=search, uploads=uploads))
+    if not streamed:
         return _("Mattermost will be down for about {time}.").format(time=time)
     told = _("Mattermost will be down for about {time}, and while {size} are downloaded.")
     return told.format(time=time, size=humanize.size(manifest.bytes))

@@ -15,13 +15,14 @@ from ..mattermost.site import Site
 from ..postgresql import connection, swap
 from ..sso import repair
 from ..system import files
-from . import folder_swap
+from . import folder_swap, uploads_later
 from .undo_log import Action, run
 
 LIVE_STATE_REMOVED = "put back the live state"  # which cannot be: it was removed for --in-place
 DROP = "drop the previous database"
 OPEN = "open the folder again"
 FORGET = "forget the copy of config.json"
+FORGET_UPLOADS = "forget the uploads to unpack later"
 
 
 def actions(site: Site) -> dict[str, Action]:
@@ -56,6 +57,7 @@ def actions(site: Site) -> dict[str, Action]:
         "remove the previous folder": folder_swap.remove_previous,
         OPEN: open_again,
         FORGET: standalone.forget_config,
+        FORGET_UPLOADS: uploads_later.forget,
         "take back the credentials": lambda kept: repair.take_back(site, Path(kept)),
         LIVE_STATE_REMOVED: _mourn,
         **_database_actions(site),

@@ -9,8 +9,9 @@ import os
 import pwd
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..backup import attributes, targets
 from ..backup.attributes import Keeping
@@ -19,6 +20,7 @@ from ..errors import Failure
 from ..mattermost import json_file
 from ..mattermost.site import Site
 from ..store import archive_reader, file_list, manifest, verify
+from ..store.archive_reader import Portion
 from ..store.file_list import LISTING
 from ..store.manifest import FileOwner
 from ..store.restic_set import BY_RESTIC
@@ -28,7 +30,7 @@ from ..system import process, sandbox
 from ..system.disk_space import is_mount
 from ..system.files import WORK, replace_file
 from ..system.process import Command
-from . import config_merge
+from . import configuration
 from .folder_swap import FolderMapping, exchanged, moves, work_folder, works_by_entries
 from .plan import RestoreOptions
 
@@ -53,6 +55,14 @@ def previous(work: StagedFolder) -> Path:
     return old if works_by_entries(work.live, work.folder) else old / work.live.name
 
 
+def previous_data(site: Site, works: Mapping[str, StagedFolder]) -> Path:
+    """Return the place of the previous data directory after the exchange."""
+    data = site.folders.real["data"]
+    by_live = {work.live: work for work in works.values()}
+    around = next(path for path in (data, *data.parents) if path in by_live)
+    return previous(by_live[around]) / data.relative_to(around)
+
+
 def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict[str, StagedFolder]:
     """Return the work for each folder that the plan restores, by role.
 
@@ -74,15 +84,20 @@ def works(set_: BackupSet, site: Site, plan: RestoreOptions, token: str) -> dict
 
 
 def unpack(
-    set_: BackupSet, site: Site, plan: RestoreOptions, works: Mapping[str, StagedFolder]
+    set_: BackupSet,
+    site: Site,
+    plan: RestoreOptions,
+    works: Mapping[str, StagedFolder],
+    without: Mapping[str, Without] | None = None,
 ) -> list[str]:
     """Complete the new folders: the set's files, the host's own files, owners.
 
-    Returns, as text, what this host cannot have of the set.
+    ``without`` has what is left out of them, by the name of the set that holds it. Returns, as
+    text, what this host cannot have of the set.
     """
     lines: list[str] = []
     if "home" in works:
-        lines += _unpack_folders(set_, site, plan, works)
+        lines += _unpack_folders(set_, site, plan, works, without or {})
     elif "config" in works:
         source = f"{set_.manifest.files.folders['home']}/config.json"
         layers = _archives(set_, source)
@@ -92,18 +107,23 @@ def unpack(
         if role == "etc":
             lines += _unpack_etc(set_, work)
         else:
-            _give_to(site, set_, work)
+            _give_to(site, set_, work.live, work.staged)
         if role in site.folders.shared:
             _keep_others(work)
     return list(dict.fromkeys(lines))
 
 
 def _unpack_folders(
-    set_: BackupSet, site: Site, plan: RestoreOptions, works: Mapping[str, StagedFolder]
+    set_: BackupSet,
+    site: Site,
+    plan: RestoreOptions,
+    works: Mapping[str, StagedFolder],
+    without: Mapping[str, Without],
 ) -> list[str]:
     lines = []
     for move in _moves(set_, site):
-        lines += _unpack_one(_archives(set_, move.source), move, works[move.role])
+        layers = [archive.less(without) for archive in _archives(set_, move.source)]
+        lines += _unpack_one(layers, move, works[move.role])
     home = works["home"].staged
     _keep_links(site, home)
     _keep_environment(site, home)
@@ -133,6 +153,13 @@ def _moves(set_: BackupSet, site: Site) -> list[FolderMapping]:
     return moves(manifest.folders, site.folders, tuple(never))
 
 
+class Without(NamedTuple):
+    """What to leave out of a files part, and the portion that has the rest."""
+
+    paths: Sequence[str]  # absolute, in the set
+    portion: Portion
+
+
 @dataclass(frozen=True)
 class Archive:
     """A part of a set to unpack, without what is ``stale``: absolute paths of the set."""
@@ -140,6 +167,14 @@ class Archive:
     set: BackupSet
     part: str = "files"
     stale: Sequence[str] = ()
+    portion: Portion | None = None  # of it; None: all
+
+    def less(self, without: Mapping[str, Without]) -> Archive:
+        """Return it without what is to be left out of its set."""
+        left_out = without.get(self.set.name)
+        if left_out is None:
+            return self
+        return replace(self, stale=[*self.stale, *left_out.paths], portion=left_out.portion)
 
     def unpack(
         self, folder: str, into: Path, excluded: Sequence[str], keeping: Keeping
@@ -150,7 +185,9 @@ class Archive:
         strange = self._by_number and not identity.known().owns(manifest.host_of(set_.manifest))
         options = keeping.options(strange)
         if stream is None:
-            warned = archive_reader.unpack(set_.file(self.part), folder, into, never, options)
+            warned = archive_reader.unpack(
+                set_.file(self.part), folder, into, never, options, self.portion
+            )
         else:
             warned = stream.read_by(
                 lambda tar: archive_reader.unpack_as_it_comes(
@@ -181,6 +218,35 @@ def _archives(set_: BackupSet, source: str) -> list[Archive]:
         if anything:
             found.append(Archive(link, stale=stale))
     return found
+
+
+def upload_layers(set_: BackupSet) -> list[Archive]:
+    """Return what the data directory is unpacked from, oldest first."""
+    return _archives(set_, set_.manifest.files.folders["data"])
+
+
+def unpack_uploads(
+    set_: BackupSet,
+    site: Site,
+    layers: Sequence[Archive],
+    portions: Mapping[str, Portion],
+    into: Path,
+) -> tuple[Path, list[str]]:
+    """Unpack a part of the data directory into the empty private directory ``into``.
+
+    ``portions`` has what to unpack, by the name of the set that has it. Returns the directory in
+    ``into`` that stands for the site's data directory, and as ``unpack`` what this host cannot have.
+    """
+    source, live = set_.manifest.files.folders["data"], site.folders.real["data"]
+    lines = list[str]()
+    keeping = attributes.keeping(into, live)
+    for layer in layers:
+        if layer.set.name in portions:
+            some = replace(layer, portion=portions[layer.set.name])
+            lines += some.unpack(source, into, (), keeping)
+    tree = into / Path(source).name
+    _give_to(site, set_, live, tree)
+    return tree, lines
 
 
 def _unpack_one(layers: Sequence[Archive], move: FolderMapping, work: StagedFolder) -> list[str]:
@@ -237,7 +303,7 @@ def _keep_host_settings(set_: BackupSet, site: Site, config: Path) -> list[str]:
     if not config.is_file():
         raise Failure("The set holds no config.json", hint="Choose another set.")
     file = json_file.read_config(config)
-    operations = config_merge.operations(set_, site, file.document)
+    operations = configuration.operations(set_, site, file.document)
     if operations:
         json_file.write(config, json_file.apply(file, operations))
     return lines
@@ -278,11 +344,11 @@ def _keep_others(work: StagedFolder) -> None:
             _copy(entry, kept)
 
 
-def _give_to(site: Site, set_: BackupSet, work: StagedFolder) -> None:
-    """Give the files to this site's account, where its name differs from the set's."""
-    before, tree = set_.manifest.files.account, work.staged
+def _give_to(site: Site, set_: BackupSet, live: Path, tree: Path) -> None:
+    """Give the files in ``tree`` to this site's account, where its name differs from the set's."""
+    before = set_.manifest.files.account
     if set_.manifest.kind != site.kind.value:
-        _give_all_to(site, work)
+        _give_all_to(site, live, tree)
         return
     if (before.user, before.group) == (site.account.user, site.account.group):
         return
@@ -299,23 +365,23 @@ def _give_to(site: Site, set_: BackupSet, work: StagedFolder) -> None:
             )
 
 
-def _give_all_to(site: Site, work: StagedFolder) -> None:
+def _give_all_to(site: Site, live: Path, tree: Path) -> None:
     """Give all files to the site's account, with the modes of the live ones."""
     target = sandbox.account_entry(site.account.user)
     gid = grp.getgrnam(site.account.group).gr_gid
-    for folder, _, names in os.walk(work.staged):
+    for folder, _, names in os.walk(tree):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
             os.chown(path, target.pw_uid, gid, follow_symlinks=False)
-    for here, there in ((work.staged, work.live), *_same_config(work)):
+    for here, there in ((tree, live), *_same_config(live, tree)):
         if there.exists() and not here.is_symlink():
             status = there.stat()
             os.chown(here, status.st_uid, status.st_gid)
             os.chmod(here, status.st_mode & 0o7777)
 
 
-def _same_config(work: StagedFolder) -> list[tuple[Path, Path]]:
-    new = work.staged / "config.json"
-    return [(new, work.live / "config.json")] if new.is_file() else []
+def _same_config(live: Path, tree: Path) -> list[tuple[Path, Path]]:
+    new = tree / "config.json"
+    return [(new, live / "config.json")] if new.is_file() else []
 
 
 def _ids_here(account: FileOwner) -> tuple[int, int]:

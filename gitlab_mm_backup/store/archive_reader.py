@@ -10,13 +10,13 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from ..errors import Failure
 from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
-from ..system.process import DECOMPRESS, Command, Sink
+from ..system.process import DECOMPRESS, Command, Finished, Sink
 from .archive_rules import Known, Most, line_of, refuse_foreign, refuse_more
 from .archive_writer import Contents, member_name
 
@@ -147,6 +147,13 @@ class TruncatedArchive(Failure):
     """An archive ends too early, or has data that are not tar."""
 
 
+class Portion(NamedTuple):
+    """What to read of a files part."""
+
+    pieces: Sequence[tuple[int, int]] | None = None  # start and bytes in the file; None: all
+    members: Sequence[str] = ()  # absolute paths; none: all of the folder that is unpacked
+
+
 class MemberContent:
     """The content of a regular file in an archive that is being read: taken at most once."""
 
@@ -235,21 +242,39 @@ def unpack(
     into: Path,
     excluded: Iterable[str] = (),
     attributes: Iterable[str] = (),
+    portion: Portion | None = None,
 ) -> str:
     """Unpack one absolute ``folder`` of a compressed tar to ``into``/<its last name>.
 
     Owners are set by name where this host has the name. Modes are kept, and with tar's options
     ``attributes`` the other attributes too. ``excluded`` are absolute paths below ``folder``.
-    Returns the end of tar's warnings.
+    With a ``portion`` nothing else is read. Returns the end of tar's warnings.
     """
+    members = portion.members if portion is not None else ()
     with (
-        _extracting(folder, into, excluded, attributes) as extract,
+        _extracting(folder, into, excluded, attributes, members) as extract,
         open(archive, "rb") as packed,
         progress.of_file("files", packed),
     ):
-        *_, finished = process.pipeline(DECOMPRESS, extract, stdin=packed)
+        if portion is None or portion.pieces is None:
+            *_, finished = process.pipeline(DECOMPRESS, extract, stdin=packed)
+        else:
+            *_, finished = _unpack_pieces(packed, portion.pieces, extract)
     _take_privileges(into)
     return finished.err
+
+
+def _unpack_pieces(
+    packed: IO[bytes], pieces: Sequence[tuple[int, int]], extract: Command
+) -> list[Finished]:
+    """Unpack some frames of a part, which zstd reads as one stream."""
+    with (
+        parallel.parts_of(packed, pieces) as source,
+        process.output(DECOMPRESS, extract, stdin=source) as (stream, ended),
+    ):
+        source.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        stream.read()
+    return ended
 
 
 def unpack_as_it_comes(
@@ -268,10 +293,15 @@ def unpack_as_it_comes(
 
 @contextlib.contextmanager
 def _extracting(
-    folder: str, into: Path, excluded: Iterable[str], attributes: Iterable[str]
+    folder: str,
+    into: Path,
+    excluded: Iterable[str],
+    attributes: Iterable[str],
+    members: Iterable[str] = (),
 ) -> Iterator[Command]:
-    """Yield the tar that unpacks its input."""
+    """Yield the tar that unpacks its input, of ``folder`` only ``members`` where there are any."""
     member = member_name(Path(folder))
+    wanted = [member_name(Path(path)) for path in members] or [member]
     never = [member_name(Path(path)) for path in excluded]
     with tempfile.TemporaryFile() as many:
         # A line of an --exclude-from file cannot hold all names; an argument can, but not too many.
@@ -294,7 +324,7 @@ def _extracting(
                 "--exclude-from",
                 OpenFile(many),
                 "--",
-                member,
+                *wanted,
             ]
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -55,6 +56,7 @@ def line_of(member: TarInfo) -> NameLine:
         member.size,
         os.fsencode(member.name),
         os.fsencode(member.linkname),
+        b"%d" % math.floor(member.mtime),
     )
 
 

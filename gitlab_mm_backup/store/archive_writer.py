@@ -76,13 +76,14 @@ class Survey:
     privileged: list[str]  # files with set-user-id or set-group-id; unpacked without
     shared: bool = False  # one file has names in several of the folders
     far: list[str] = field(default_factory=list)  # paths too long to be unpacked, and all below
+    ours: list[str] = field(default_factory=list)  # work directories of this program
     ownerless: str = ""  # a path whose owner or group is a number without a name
     folders: Sequence[Path] = ()  # the directories
 
     @property
     def left_out(self) -> list[str]:
         """Paths that are not packed."""
-        return [*self.special, *self.far]
+        return [*self.special, *self.far, *self.ours]
 
     @property
     def pipes(self) -> list[str]:
@@ -116,10 +117,10 @@ class Survey:
             self.links_out[path] = target
 
 
-def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
+def survey(folders: Iterable[Path], *, owners: bool = False, ours: Iterable[str] = ()) -> Survey:
     """Search ``folders`` with find(1); ``owners``: also for files whose owner has no name.
 
-    On a disk from another host no owner has a name.
+    On a disk from another host no owner has a name. Directories of ``ours`` are not packed.
     """
     folders = tuple(folders)
     every = sorted(set(folders), key=lambda folder: -len(folder.parts))  # inner ones first
@@ -135,7 +136,7 @@ def survey(folders: Iterable[Path], *, owners: bool = False) -> Survey:
         through_no_link=_changeable(roots),
     )
     fields = os.fsdecode(process.printed(looking)).split("\0")[:-1]
-    found, ownerless = Survey({}, [], []), ""
+    found, ownerless = Survey({}, [], [], ours=list(ours)), ""
     names: dict[str, set[Path]] = {}
     for kind, inode, path, target in zip(*(fields[start::4] for start in range(4))):
         if kind == _OWNERLESS:

@@ -251,10 +251,10 @@ def _dated(found: list[CheckRecord]) -> list[CheckRecord]:
 
 
 def _all_of_set(set_: BackupSet) -> list[CheckRecord]:
-    path = set_.path / EVIDENCE
+    path = f"{set_.path}/{EVIDENCE}"
     data = _read(path)
     try:
-        return parse(data, str(path)) if data else []
+        return parse(data, path) if data else []
     except Failure as failure:
         log.info("%s", failure)
         return []
@@ -299,7 +299,7 @@ def keep_record(set_: BackupSet, record: CheckRecord, path: Path = HISTORY) -> l
     return warnings
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | str) -> bytes:
     """Return the file's bytes; none where it is missing or cannot be one of ours."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -23,6 +23,7 @@ from typing import IO, NamedTuple, Protocol
 
 from ..errors import Failure
 from ..system import process
+from ..system.files import WORK
 from ..system.process import DECOMPRESS, Command
 from . import frame_index
 from .archive_writer import BYTES, TOO_LONG, Contents
@@ -84,13 +85,15 @@ class Into(Protocol):
 def take(roots: Iterable[Path], place: Path, into: Into) -> None:
     """List everything below ``roots``; ``place`` is a directory for sort's temporary files.
 
-    Files that vanish are left out. Anything that cannot be read raises Failure, because the next
-    set would take it for removed.
+    Files that vanish are left out, and work directories of this program. Anything that cannot be
+    read raises Failure, because the next set would take it for removed.
     """
     kinds = ["(", "-type", "f", "-o", "-type", "d", "-o", "-type", "l", ")"]
     shown = ["-printf", _PRINTED]
+    ours = ["-name", f"{WORK}*", "-type", "d", "-uid", "0", "-prune"]
+    without = [*TOO_LONG, "-o", *ours, "-o"]
     look = Command(
-        ["find", *map(str, roots), "-ignore_readdir_race", *TOO_LONG, "-o", *kinds, *shown],
+        ["find", *map(str, roots), "-ignore_readdir_race", *without, *kinds, *shown],
         environment=BYTES,
         excused=_VANISHED,
     )

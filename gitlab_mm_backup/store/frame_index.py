@@ -7,7 +7,8 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -17,8 +18,8 @@ from ..system import process
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command
 from .archive_rules import Known, Most, refuse_foreign, refuse_more
-from .archive_writer import Contents, member_name
-from .frames import BLOCK, LARGEST, WHEN, NameLine, plain, told
+from .archive_writer import BYTES, Contents, member_name
+from .frames import BLOCK, LARGEST, NameLine, plain, told
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 16  # bytes to read at once
 _LISTED = 1 << 18  # bytes of tar's listing
 _MOST = 8  # frames in a run, whose members are in memory
+_EACH = 1 << 62  # runs: more than a part has frames
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
 _FRAME_MARK = b"//="
 _FRAME = re.compile(rb"//=(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})")
@@ -183,11 +185,19 @@ def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
     yield Stretch(Run(frames[begun:], ()), members, last=True)
 
 
-# Of tar's listing with the numbers of blocks: a file without privileges, or a directory.
+#: Lists a tar for ``Inspection``.
+LIST = Command(
+    [
+        *("tar", "--list", "--verbose", "--block-number", "--quoting-style=c", "--full-time"),
+        "--numeric-owner",
+    ],
+    account="nobody",
+    environment={**BYTES, "TZ": "UTC0"},
+)
+# Of this listing: a file without privileges, or a directory.
 _USUAL = (
-    rb"block (\d+): ([-d])(?:[r-][w-][x-]){2}[r-][w-][xtT-][.+]? \S+ +(\d+) "
-    + WHEN
-    + rb'"(%b(?:/[^"\\]*(?:\\.[^"\\]*)*)?)"\n'
+    rb"block (\d+): ([-d])((?:[r-][w-][x-]){2}[r-][w-][xtT-])[.+]? \S+ +(\d+) "
+    rb'(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) "(%b(?:/[^"\\]*(?:\\.[^"\\]*)*)?)"\n'
 )
 _LISTING_END = re.compile(rb"block \d+: \*\* (?:Block of NULs|End of File) \*\*\n\Z")
 
@@ -236,31 +246,34 @@ class Inspection:
             for line in lines.splitlines(keepends=True):
                 self._add_line(line)
             return
-        found = [
-            self._note(int(block), kind, int(size), plain(name) if b"\\" in name else name)
-            for block, kind, size, name in usual
-        ]
-        self._compare(found)
+        self._compare(
+            [
+                self._note(
+                    int(block),
+                    NameLine(
+                        *(kind, mode, int(size)), plain(name) if b"\\" in name else name, b"", when
+                    ),
+                )
+                for block, kind, mode, size, when, name in usual
+            ]
+        )
 
     def _add_line(self, line: bytes) -> None:
         block, _, rest = line.partition(b": ")
         member = told(rest)
         refuse_foreign(member, self._roots, self._known, "files")
-        number = int(block.rpartition(b" ")[2])
-        self._compare([self._note(number, member.kind, member.size, member.name, member)])
+        self._compare([self._note(int(block.rpartition(b" ")[2]), member)])
 
-    def _note(
-        self, block: int, kind: bytes, size: int, name: bytes, member: NameLine | None = None
-    ) -> bytes:
+    def _note(self, block: int, member: NameLine) -> bytes:
         """Count a member, which ends where the next one begins; return the record of the index."""
         start, self._at = self._at, self._base + (block + 1) * BLOCK
-        if kind == b"-":
+        if member.kind == b"-":
             self.contents.files += 1
-            self.contents.size += size
-            self._at += -(-size // BLOCK) * BLOCK
+            self.contents.size += member.size
+            self._at += -(-member.size // BLOCK) * BLOCK
         if self._each is not None:
-            self._each(member or NameLine(kind, b"", size, name, b""))
-        return b"/%b//%d %d" % (name.rstrip(b"/"), start, self._at - start)
+            self._each(member)
+        return b"/%b//%d %d" % (member.name.rstrip(b"/"), start, self._at - start)
 
     def _compare(self, found: list[bytes]) -> None:
         """Raise Failure unless the index has the members ``found`` next."""
@@ -278,6 +291,29 @@ class Inspection:
 
 def _differs(how: str, record: bytes) -> Failure:
     return Failure(f"An archive {how}", ascii(record[:200]))
+
+
+class Slice(NamedTuple):
+    """Frames that can be read alone, and the bytes of the tar in them by group of members."""
+
+    start: int  # in the file
+    length: int
+    groups: Mapping[bytes, int]
+
+
+def slices(index: Path, size: int, group: Callable[[bytes], bytes]) -> list[Slice]:
+    """Return the smallest slices of a files part of ``size`` bytes, in its order.
+
+    ``group`` returns the group of a member by its path. Raises Failure as ``everything`` does.
+    """
+    found = []
+    for stretch in everything(index, size, _EACH):
+        groups = Counter[bytes]()
+        for place in map(parsed, stretch.records):
+            if isinstance(place, Place):
+                groups[group(place.path)] += place.length
+        found.append(Slice(stretch.run.start, stretch.run.length, groups))
+    return found
 
 
 def parsed(record: bytes) -> Frame | Place:

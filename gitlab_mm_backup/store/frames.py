@@ -12,7 +12,9 @@ No path holds two slashes in a row, so nothing needs to be escaped.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
+import functools
 import os
 import re
 import select
@@ -35,12 +37,13 @@ _PATIENCE = 50  # milliseconds between looks at the listing while nothing is pac
 _NONE = -1  # in place of the end of a pipe: there will be no more
 Take = Callable[[bytes], object]
 # A year may have any sign and length (btrfs); a time outside all years is a number.
-WHEN = rb"(?:-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d)?|-?\d{15,}) +"
+_DATE = rb"-?\d{4,}-\d\d-\d\d \d\d:\d\d(?::\d\d(?:\.\d+)?)?|-?\d{15,}"
+WHEN = rb"(?:" + _DATE + rb") +"
 # Of tar's long listing in its quoting style "c": kind, mode, bytes, name, and what a link leads to.
 _TOLD = re.compile(
-    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) "
-    + WHEN
-    + rb'"([^"\\]*(?:\\.[^"\\]*)*)"(?: (?:->|link to) "([^"\\]*(?:\\.[^"\\]*)*)")?\n'
+    rb"([-dlhpbc])(\S{9})\S? .*? *(\d+|\d+,\d+) ("
+    + _DATE
+    + rb') +"([^"\\]*(?:\\.[^"\\]*)*)"(?: (?:->|link to) "([^"\\]*(?:\\.[^"\\]*)*)")?\n'
 )
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
 _ESCAPED = dict(zip((b"a", b"b", b"f", b"n", b"r", b"t", b"v"), map(bytes, zip(b"\a\b\f\n\r\t\v"))))
@@ -54,10 +57,38 @@ class NameLine(NamedTuple):
     size: int
     name: bytes  # from the root on; a directory's ends with a slash
     target: bytes  # of a link
+    when: bytes = b""  # of the last change: UTC as tar has it, or seconds since 1970
+
+    @property
+    def seconds(self) -> int:
+        """Seconds since 1970, rounded down."""
+        day, _, time = self.when.partition(b" ")
+        if not time:
+            return int(day)
+        hours, minutes, seconds = time[:8].split(b":")
+        return _midnight(day) + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+
+    @property
+    def bits(self) -> int:
+        """The permissions as numbers, without set-user-id and set-group-id."""
+        return _bits(self.mode)
 
     @property
     def path(self) -> bytes:
         return b"/" + self.name.rstrip(b"/")
+
+
+@functools.lru_cache(None)
+def _midnight(day: bytes) -> int:
+    year, month, of_month = (int(number) for number in day.rsplit(b"-", 2))
+    return calendar.timegm((year, month, of_month, 0, 0, 0))
+
+
+@functools.lru_cache(None)
+def _bits(mode: bytes) -> int:
+    sticky = 0o1000 if mode[8:] in (b"t", b"T") else 0
+    letters = (letter in b"rwxst" for letter in mode)
+    return sticky | sum(1 << 8 - place for place, there in enumerate(letters) if there)
 
 
 def told(line: bytes) -> NameLine:
@@ -65,9 +96,10 @@ def told(line: bytes) -> NameLine:
     found = _TOLD.fullmatch(line)
     if found is None:
         raise Failure("tar tells what cannot be understood", ascii(line[:200]))
-    kind, mode, size, name, target = found.groups(b"")
+    kind, mode, size, when, name, target = found.groups(b"")
     # A device has its numbers in place of a size.
-    return NameLine(kind, mode, 0 if b"," in size else int(size), plain(name), plain(target))
+    bytes_ = 0 if b"," in size else int(size)
+    return NameLine(kind, mode, bytes_, plain(name), plain(target), when)
 
 
 def plain(quoted: bytes) -> bytes:

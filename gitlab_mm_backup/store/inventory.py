@@ -1,23 +1,32 @@
-"""Stores and owners: which store the settings name, and who made each set."""
+"""Stores and owners: which store the settings name, who made each set, and what a listing keeps."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, Union
+from pathlib import Path
+from typing import Any, TypeVar, Union
 
-from ..config import identity, keys
+from .. import version
+from ..config import identity, keys, origin
 from ..config.identity import Host
 from ..config.keys import Ring
-from ..config.origin import Kind, Origin
+from ..config.origin import SIGNATURE, Documents, Kind, Origin
 from ..config.settings import Settings
 from ..errors import ExitCode, Failure
+from ..system import files
+from ..system.files import STATE, replace_file
 from . import manifest as store_manifest
 from .local import LocalStore
-from .manifest import Manifest
+from .manifest import MANIFEST, Contents, FileOwner, Files, Increment, Manifest, Part, parse
 from .restic_store import ResticStore
-from .sets import BackupSet, Others
+from .sets import BackupSet, Listing, Others
 
 Store = Union[LocalStore, ResticStore]
 T = TypeVar("T", bound=BackupSet)
@@ -34,7 +43,7 @@ def open_store(settings: Settings) -> Store:
 
 def local_store(settings: Settings) -> LocalStore:
     """Return the configured local directory of sets, whatever the store."""
-    return LocalStore(settings.sets, marked=True)
+    return LocalStore(settings.sets, marked=True, listing=KeptListing)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ def lineage_of(manifest: Manifest) -> Lineage:
 def origin_of(set_: BackupSet, ring: Ring | None = None) -> Origin:
     """Return the origin of a set, in the store of this host or from elsewhere."""
     ring = ring or keys.ring()
+    if set_.checked is not None and set_.said is None:
+        return origin.trusting(set_.checked, ring.trusted)
     return ring.origin(
         set_.manifest.host_id, set_.manifest.made, set_.documents, elsewhere=set_.said is not None
     )
@@ -169,3 +180,174 @@ def new_identity(here: Host, known: Sequence[SeenHost]) -> tuple[Host, list[str]
     now = identity.apart(here, open_) if open_ else identity.renewed(here)
     identity.keep(now)
     return now, open_
+
+
+KEPT = STATE / "listing.json"
+_ENOUGH = 50  # sets that were read anew before the file is written again
+_MOST_KEPT = 20_000
+
+
+# Fields that a list asks for seldom, and that are the larger part of a manifest.
+_LATER = (
+    "database",
+    "credentials",
+    "links",
+    "privileged",
+    "properties",
+    "pipes",
+    "attributes",
+    "configuration",
+    "left_out",
+)
+_AT_ONCE = tuple(field.name for field in dataclasses.fields(Manifest) if field.name not in _LATER)
+
+
+class KeptManifest(Manifest):
+    """A manifest of which a list needs little: the rest is read from the set, if it is the same."""
+
+    __hash__ = Manifest.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """Compare as if it had been read at once: Python asks this one first, on either side."""
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        names = [field.name for field in dataclasses.fields(Manifest)]
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    @property
+    def rows(self) -> int:
+        return int(self.__dict__["_rows"])
+
+    def complete(self) -> None:
+        """Read all fields; raises Failure where the manifest is not the one that was listed."""
+        path: Path = self.__dict__["_path"]
+        try:
+            data = files.read_regular(path / MANIFEST, links=True)
+        except OSError as error:
+            raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
+        if hashlib.sha256(data).hexdigest() != self.__dict__["_identity"]:
+            raise Failure(
+                f"Set {path.name} was changed just now",
+                f"its {MANIFEST} is another",
+                "gitlab-mm list shows the sets.",
+            )
+        self.__dict__.update(vars(parse(data, str(path / MANIFEST))))
+
+
+class _Later:
+    """A field of a manifest that is read when it is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, manifest: KeptManifest, owner: type) -> Any:
+        manifest.complete()
+        return manifest.__dict__[self._name]
+
+
+for _name in _LATER:
+    setattr(KeptManifest, _name, _Later(_name))
+
+
+class KeptListing(Listing):
+    """A listing that takes what it needs of a manifest from an earlier one.
+
+    Every manifest and signature is read; what is left out is to parse and to check the same bytes
+    again, by their SHA-256. A file has what was found, for root alone and with a checksum of its own.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
+        self._path = path or KEPT
+        self._known = _read_kept(self._path)
+        self._now: dict[str, Any] = {}  # identity of a set -> rows, fields, checks by signature
+        self._new = 0
+
+    def manifest(self, data: bytes, identity: str, path: Path) -> Manifest:
+        known = self._known.get(identity)
+        if known is None:
+            made = super().manifest(data, identity, path)
+            self._now[identity] = [
+                made.rows,
+                [_plain(getattr(made, name)) for name in _AT_ONCE],
+                {},
+            ]
+            self._new += 1
+            return made
+        self._now[identity] = known
+        rows, values, _ = known
+        kept = KeptManifest.__new__(KeptManifest)
+        fields = kept.__dict__
+        fields.update(zip(_AT_ONCE, values), _rows=rows, _path=path, _identity=identity)
+        _revive(fields)
+        return kept
+
+    def origin(self, data: bytes, identity: str, set_: BackupSet) -> Origin | None:
+        signature = files.read_or_none(f"{set_.path}/{SIGNATURE}")
+        if signature is None:
+            return Origin(Kind.UNSIGNED)
+        checks, by = self._now[identity][2], hashlib.sha256(signature).hexdigest()
+        if by not in checks:
+            found = origin.check(Documents(set_.name, data, signature))
+            checks.clear()  # of a signature that was replaced
+            checks[by] = [found.kind.value, found.key, found.detail]
+            self._new += 1
+        kind, key, detail = checks[by]
+        return Origin(Kind(kind), key, detail)
+
+    def keep(self) -> None:
+        """Write the file where enough is new; it is not told where that fails."""
+        if self._new < _ENOUGH or os.geteuid() != 0:
+            return
+        others = [(key, value) for key, value in self._known.items() if key not in self._now]
+        kept = {**dict(others[: max(0, _MOST_KEPT - len(self._now))]), **self._now}
+        text = json.dumps([_head(), kept], separators=(",", ":")).encode()
+        digest = hashlib.sha256(text).hexdigest().encode()
+        with contextlib.suppress(OSError):
+            replace_file(self._path, digest + b"\n" + text)
+
+
+def _head() -> list[Any]:
+    """Return what must be the same for a file to be used: another version may read other fields."""
+    return [version.tool(), list(_AT_ONCE)]
+
+
+def _read_kept(path: Path) -> dict[str, Any]:
+    """Return what a listing kept; {} where there is no file, or one that is not whole and root's."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if status.st_uid != 0 or status.st_mode & 0o077:
+                return {}
+            digest, _, text = file.read().partition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != digest:
+            return {}
+        head, kept = json.loads(text)
+        return dict(kept) if head == _head() else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a field of a manifest for JSON: an object as the list of its fields."""
+    if dataclasses.is_dataclass(value):
+        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _revive(fields: dict[str, Any]) -> None:
+    """Turn the lists of ``_plain`` into objects again."""
+    for name in ("salvaged", "shrunken", "told"):
+        fields[name] = None if fields[name] is None else tuple(fields[name])
+    fields["parts"] = {name: Part(*values) for name, values in fields["parts"].items()}
+    folders, account, environment, number, size, filled, mounted = fields["files"]
+    roles = None if filled is None else tuple(filled)
+    owner = FileOwner(*account)
+    fields["files"] = Files(folders, owner, environment, number, size, roles, tuple(mounted))
+    if fields["increment"]:
+        fields["increment"] = Increment(*fields["increment"])
+    if fields["contents"]:
+        fields["contents"] = Contents(*fields["contents"])

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..config import places
@@ -18,7 +18,7 @@ from ..errors import Failure
 from ..system import disk_space, lock
 from ..system.files import replace_file, sync_folder
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_of, is_set_name, sums, to_bytes
-from .sets import BackupSet, Opened, SetEntry, SetStore, Sign, open_set
+from .sets import BackupSet, Listing, SetEntry, SetStore, Sign, open_set
 
 _DIRTY = 32 << 20  # bytes in the page cache before writing to disk is started
 # An unfinished set; the next run removes those of killed runs.
@@ -84,9 +84,12 @@ class LocalStore(SetStore):
     read or written.
     """
 
-    def __init__(self, folder: Path, *, marked: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, marked: bool = False, listing: Callable[[], Listing] = Listing
+    ) -> None:
         self.folder = Path(os.path.abspath(folder))
         self._marked = marked
+        self._listing = listing
         self._host = ""  # the id of the host that asks; "" where that is not known
         self.where = str(self.folder)
 
@@ -142,15 +145,17 @@ class LocalStore(SetStore):
             return []
         except OSError as error:
             raise Failure(f"{self.folder} cannot be read", str(error.strerror)) from error
-        opened: Opened = {}
-        return [self._entry(name, opened) for name in names if is_set_name(name)]
+        listing = self._listing()
+        found = [self._entry(name, listing) for name in names if is_set_name(name)]
+        listing.keep()
+        return found
 
     def named(self, name: str) -> BackupSet:
         self._trusted()
         return self._open(name)
 
-    def _open(self, name: str, opened: Opened | None = None) -> BackupSet:
-        set_ = open_set(self.folder / name, opened=opened)
+    def _open(self, name: str, listing: Listing | None = None) -> BackupSet:
+        set_ = open_set(self.folder / name, listing=listing)
         if set_.name != name:
             raise Failure(f"Folder {name} holds another set", f"its manifest says {set_.name}")
         return set_
@@ -227,9 +232,9 @@ class LocalStore(SetStore):
             places.insist(str(self.folder), places.names_in(self.folder))
         places.refuse_untrusted(self.folder)
 
-    def _entry(self, name: str, opened: Opened) -> SetEntry:
+    def _entry(self, name: str, listing: Listing) -> SetEntry:
         try:
-            return SetEntry(name, self._open(name, opened), "")
+            return SetEntry(name, self._open(name, listing), "")
         except Failure as failure:
             return SetEntry(name, None, str(failure))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -27,8 +28,7 @@ SUMS = "SHA256SUMS"
 # <seconds since 1970>_<year>_<month>_<day>_<Mattermost version>-<host>, as GitLab names its own
 # backups; the host by the first digits of its id, so that no two hosts give one name (since format 3).
 _NAME = re.compile(r"\d{10}_\d{4}_\d{2}_\d{2}_[0-9A-Za-z.+~-]+")
-#: The part by which teams, channels, users and uploads are found without the dump.
-NAMES = "names"
+NAMES = "names"  # the part by which people, places and uploads are found without the dump
 # The files that a part can be in: as a set has it, and as a repository does.
 FILES_OF_PARTS = {
     "database": ("database.dump.zst", "database.dump"),
@@ -185,7 +185,7 @@ class Manifest:
     def links_out(self) -> Mapping[str, str]:
         return self.links
 
-    @property
+    @functools.cached_property
     def made(self) -> datetime:
         return clock.parse_moment(self.started)
 

@@ -282,7 +282,7 @@ def unpin(set_: BackupSet) -> None:
 
 
 def pinned(set_: BackupSet) -> bool:
-    return os.path.lexists(set_.path / PINNED)
+    return os.path.lexists(f"{set_.path}/{PINNED}")
 
 
 def pinned_names(store: Store) -> set[str]:

@@ -8,13 +8,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from ..config import places
 from ..config.identity import Host
-from ..config.origin import SIGNATURE, Documents
+from ..config.origin import SIGNATURE, Documents, Origin
 from ..errors import ExitCode, Failure, reason
 from ..system import files, humanize, progress
 from ..system.process import Command
@@ -76,7 +76,7 @@ class Stream(Protocol):
 def cut_short(folder: Path, parts: Iterable[Part]) -> str:
     """Return, as text, which file of ``parts`` is missing or too short, or ""; no checksums."""
     for part in parts:
-        path = folder / part.file
+        path = f"{folder}/{part.file}"
         try:
             size = os.lstat(path).st_size
         except OSError as error:
@@ -84,7 +84,7 @@ def cut_short(folder: Path, parts: Iterable[Part]) -> str:
         if size != part.bytes:
             return phrase(
                 "{path} has {size} bytes, should have {whole}",
-                path=str(path),
+                path=path,
                 size=size,
                 whole=part.bytes,
             )
@@ -107,6 +107,8 @@ class BackupSet:
     problems: tuple[str, ...] = ()  # found when it was fetched
     stream: Stream | None = None  # its files part alone is elsewhere, and comes when it is unpacked
     said: Documents | None = None  # by a set that is elsewhere, or came from there
+    # By the listing that opened it: the result of the check of its documents, with no key trusted.
+    checked: Origin | None = field(default=None, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -225,50 +227,66 @@ class SetStore(abc.ABC):
         """Return the set of that name; raises Failure when it is missing or incomplete."""
 
 
-# Sets that were opened, with their identities, by their paths.
-Opened = dict[Path, tuple[str, BackupSet]]
+class Listing:
+    """The sets of one listing: each is read once, however many build on it."""
+
+    def __init__(self) -> None:
+        self.sets: dict[Path, tuple[str, BackupSet]] = {}  # with their identities
+
+    def manifest(self, data: bytes, identity: str, path: Path) -> Manifest:
+        """Return the manifest of the set at ``path``; raises Failure as ``parse`` does."""
+        return parse(data, f"{path}/{MANIFEST}")
+
+    def origin(self, data: bytes, identity: str, set_: BackupSet) -> Origin | None:
+        """Return the result of the check of a set's documents; None leaves it to others."""
+        return None
+
+    def keep(self) -> None:
+        """End the listing: what was found may be kept for the next one."""
 
 
 def open_set(
     path: Path,
     longest: int = LONGEST_CHAIN,
     identity: str = "",
-    opened: Opened | None = None,
+    listing: Listing | None = None,
 ) -> BackupSet:
     """Return the set at ``path``; raises Failure when it or one of its bases is incomplete.
 
     With an ``identity`` it must be exactly that set, checked before anything of it is used.
-    ``opened`` are the sets of one listing, to which this one is added: each is read once, however
-    many build on it.
+    It is added to the ``listing`` that it is opened for.
     """
     path = Path(os.path.abspath(path))
-    known = opened.get(path) if opened is not None else None
+    listing = listing or Listing()
+    known = listing.sets.get(path)
     if known is not None and identity in ("", known[0]) and len(known[1].chain) <= longest:
         return known[1]
-    if not path.is_dir():
-        raise Failure(
-            f"There is no set {path.name}",
-            f"{path} is not a directory",
-            "gitlab-mm list shows the sets.",
-        )
     try:
-        data = files.read_regular(path / MANIFEST, links=True)
-    except FileNotFoundError:
+        data = files.read_regular(f"{path}/{MANIFEST}", links=True)
+    except (FileNotFoundError, NotADirectoryError):
         raise _no_set(path) from None
     except OSError as error:
         raise Failure(f"Set {path.name} cannot be read", str(error.strerror)) from error
     found = hashlib.sha256(data).hexdigest()
     if identity and found != identity:
         raise Failure(f"{path} is not the set of then", f"its {MANIFEST} is another, or damaged")
-    manifest = parse(data, str(path / MANIFEST))
-    set_ = BackupSet(path, manifest, _open_base(path, manifest, longest - 1, opened))
-    if opened is not None:
-        opened[path] = found, set_
+    manifest = listing.manifest(data, found, path)
+    set_ = BackupSet(path, manifest, _open_base(path, manifest, longest - 1, listing))
+    checked = listing.origin(data, found, set_)
+    if checked is not None:
+        set_ = replace(set_, checked=checked)
+    listing.sets[path] = found, set_
     return set_
 
 
 def _no_set(path: Path) -> Failure:
     """Return the failure for a directory without a manifest, with what is there instead."""
+    if not path.is_dir():
+        return Failure(
+            f"There is no set {path.name}",
+            f"{path} is not a directory",
+            "gitlab-mm list shows the sets.",
+        )
     if is_set_name(path.name):
         return Failure(
             f"Set {path.name} is not complete",
@@ -297,9 +315,7 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _open_base(
-    path: Path, manifest: Manifest, longest: int, opened: Opened | None
-) -> BackupSet | None:
+def _open_base(path: Path, manifest: Manifest, longest: int, listing: Listing) -> BackupSet | None:
     """Return the base of the set at ``path``: exactly the recorded one, with all of its files."""
     if manifest.increment is None:
         return None
@@ -309,7 +325,7 @@ def _open_base(
     if not longest:
         raise Failure(wrong, f"and that on more than {LONGEST_CHAIN} others, which is not valid")
     try:
-        base = open_set(place, longest, manifest.increment.manifest, opened)
+        base = open_set(place, longest, manifest.increment.manifest, listing)
     except Failure as failure:
         raise Failure(
             wrong,

@@ -19,7 +19,7 @@ from ..system.process import DECOMPRESS, Command
 from . import archive_reader, file_list, frame_index
 from .archive_reader import Each, MemberContent
 from .archive_rules import Known, Most, line_of
-from .archive_writer import BYTES, Contents
+from .archive_writer import Contents
 from .check_records import damaged
 from .file_list import LISTING
 from .frame_index import Inspection, Place, Run, Stretch
@@ -33,11 +33,6 @@ CONFIGURATION = "configuration"
 _CONFIGURATION_MOST = Most(64 << 20, 1000)
 _WORTH = 32 << 20  # bytes that are read in the time that restic needs to find a directory
 _STRETCHES = 4  # for each processor, so that all of them end at about the same time
-LIST = Command(
-    ["tar", "--list", "--verbose", "--block-number", "--quoting-style=c", "--numeric-owner"],
-    account="nobody",
-    environment={**BYTES, "TZ": "UTC0"},
-)
 T = TypeVar("T")
 # Takes each member of a set, with the content of config.json.
 Note = Callable[[NameLine, Optional[bytes]], object]
@@ -50,9 +45,12 @@ class Member(NamedTuple):
     read: MemberContent
 
 
-def verify(set_: BackupSet) -> None:
-    """Read the whole set; raises Failure with everything that is wrong."""
-    failure = damaged(set_.name, run_checks(set_))
+def verify(set_: BackupSet, each: Note | None = None) -> None:
+    """Read the whole set; raises Failure with everything that is wrong.
+
+    ``each`` is called as by ``run_checks``.
+    """
+    failure = damaged(set_.name, run_checks(set_, each))
     if failure is not None:
         raise failure
 
@@ -164,7 +162,7 @@ def _inspect(set_: BackupSet, stretch: Stretch, wanted: bool) -> tuple[Contents,
     with _unpacked(set_, stretch.run) as stream:
         with (
             parallel.part_of(stream, length) as tar,
-            process.output(LIST, stdin=tar) as (listing, _),
+            process.output(frame_index.LIST, stdin=tar) as (listing, _),
         ):
             tar.close()  # tar alone holds it
             inspection.read(listing)

@@ -6,6 +6,7 @@ A write leaves the old content or the new one after a power loss, never a mixtur
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -197,16 +198,19 @@ def filled(folder: Path) -> bool:
     return process.printed(Command([*looking, "-printf", ".", "-quit"], may_exit=(0, 1))) != b""
 
 
-def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False) -> bytes:
+def read_regular(path: Path | str, largest: int = LARGEST_READ, *, links: bool = False) -> bytes:
     """Return the content of the regular file ``path``; links are followed only with ``links``.
 
     Raises OSError where it cannot be read, and Failure where it is not a regular file or larger
     than ``largest`` bytes.
     """
     found = bytearray()  # grows with the file, for the limit is far more than most have
-    with open_regular(path, links=links) as file:
-        while len(found) <= largest and (piece := file.read(_PIECE)):
+    descriptor = _opened(path, links=links)
+    try:
+        while len(found) <= largest and (piece := os.read(descriptor, _PIECE)):
             found += piece
+    finally:
+        os.close(descriptor)
     if len(found) > largest:
         raise Failure(f"{path} cannot be read", f"it is larger than {largest >> 20} MiB")
     return bytes(found)
@@ -215,17 +219,31 @@ def read_regular(path: Path, largest: int = LARGEST_READ, *, links: bool = False
 @contextlib.contextmanager
 def open_regular(path: Path, *, links: bool = False) -> Iterator[IO[bytes]]:
     """Yield the open regular file ``path``, unbuffered; raises as ``read_regular`` does."""
-    # Without O_NONBLOCK, opening a pipe would block until there is a writer.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
-    if path.is_symlink() and not links:
-        raise Failure(f"{path} cannot be read", "it is a link; replace it by the file")
-    with open(os.open(path, flags), "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise Failure(f"{path} cannot be read", "it is not a regular file")
+    with open(_opened(path, links=links), "rb", buffering=0) as file:
         yield file
 
 
-def read_or_none(path: Path) -> bytes | None:
+def _opened(path: Path | str, *, links: bool) -> int:
+    """Return a descriptor of the regular file ``path``; raises as ``read_regular`` does."""
+    # Without O_NONBLOCK, opening a pipe would block until there is a writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not links and os.path.islink(path):
+            text = "it is a link; replace it by the file"
+            raise Failure(f"{path} cannot be read", text) from None
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise Failure(f"{path} cannot be read", "it is not a regular file")
+    return descriptor
+
+
+def read_or_none(path: Path | str) -> bytes | None:
     """Return the content of a regular file; b"" where it cannot be read, None without one."""
     try:
         return read_regular(path)

@@ -57,6 +57,8 @@ def width(words: str) -> int:
 
 def plain(words: str) -> str:
     """Return ``words`` as one line without terminal control characters: they are escaped."""
+    if words.isprintable():
+        return words
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in words
     )
@@ -68,6 +70,8 @@ def shown(words: str) -> str:
     Lines after the first are indented, so that they do not look like lines of ours.
     """
     first, *others = words.split("\n")
+    if not others:
+        return plain(first)
     return "\n".join([plain(first), *(f"{_indent(line)}{plain(line)}" for line in others)])
 
 

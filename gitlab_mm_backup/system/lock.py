@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LOCK_FILE = Path("/run/gitlab-mm-backup.lock")
 REHEARSAL_FILE = Path("/run/gitlab-mm-rehearsal.lock")
 _OPEN_FILE = Path("/run/gitlab-mm-open.lock")
+UPLOADS_FILE = Path("/run/gitlab-mm-uploads.lock")
 _SCRATCH_FILE = Path("/run/gitlab-mm-scratch.lock")
 # Errors of flock(2) on file systems without locks, such as some network mounts.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
@@ -53,6 +54,29 @@ def only_open(lock_file: Path = _OPEN_FILE) -> Iterator[None]:
     """
     with _exclusive(lock_file, "Another set is open"):
         yield
+
+
+@contextlib.contextmanager
+def only_uploads(lock_file: Path = UPLOADS_FILE) -> Iterator[None]:
+    """Hold the lock of a restore and of the uploads that it unpacks later; raises as ``only_run``.
+
+    Backups run meanwhile.
+    """
+    with _exclusive(lock_file, "The uploads of a restore are still being unpacked"):
+        yield
+
+
+def holder(lock_file: Path) -> str:
+    """Return who holds a lock: "restore, since 18:44 (pid 4711)"; "" for nobody."""
+    try:
+        with open(lock_file, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(file.read(_LONGEST_NOTE)) or f"{lock_file} is locked"
+    except OSError:
+        pass
+    return ""
 
 
 @contextlib.contextmanager

@@ -112,9 +112,16 @@ def pipe_between(
     return given, taken
 
 
+def part_of(
+    file: IO[bytes], length: int, start: int | None = None
+) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """Yield a pipe with the next ``length`` bytes of ``file``, or those from ``start`` on."""
+    return parts_of(file, [(start, length)])
+
+
 @contextlib.contextmanager
-def part_of(file: IO[bytes], length: int, start: int | None = None) -> Iterator[IO[bytes]]:
-    """Yield a pipe with the next ``length`` bytes of ``file``, or those from ``start`` on.
+def parts_of(file: IO[bytes], parts: Sequence[tuple[int | None, int]]) -> Iterator[IO[bytes]]:
+    """Yield a pipe with some parts of ``file``: start, None for where it is, and bytes.
 
     There are fewer where it ends before. Close it once a program reads it, who may stop early.
     Raises Failure for a file that cannot be read.
@@ -123,15 +130,16 @@ def part_of(file: IO[bytes], length: int, start: int | None = None) -> Iterator[
     private_files.widen(reading)
 
     def feed() -> None:
-        left = length
+        start, left = None, 0
         with os.fdopen(writing, "wb", 0), contextlib.suppress(BrokenPipeError):
-            while left and (moved := move(file.fileno(), writing, left)):
-                left -= moved
+            for start, left in parts:
+                if start is not None:
+                    os.lseek(file.fileno(), start, os.SEEK_SET)
+                while left and (moved := move(file.fileno(), writing, left)):
+                    left -= moved
         while start is None and left and (rest := os.read(file.fileno(), min(left, process.PIECE))):
             left -= len(rest)  # the program has stopped; what comes after the part is next
 
-    if start is not None:
-        os.lseek(file.fileno(), start, os.SEEK_SET)
     with in_background(feed) as fed:
         with os.fdopen(reading, "rb", 0) as source:
             yield source

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from gitlab_mm_backup.backup import unchanged
 from gitlab_mm_backup.config import identity, keys
 from gitlab_mm_backup.config import settings as own_settings
-from gitlab_mm_backup.store import prune, soundness
+from gitlab_mm_backup.store import inventory, prune, soundness
 from tests.unit.helpers.builders import HOST
 
 os.environ.setdefault(
@@ -40,7 +41,13 @@ def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """
     monkeypatch.setattr(logging.getLogger("gitlab_mm_backup"), "propagate", True)
     folder = tmp_path_factory.mktemp("state")
-    for module, name in ((soundness, "ACCEPTED_FILE"), (identity, "FILE"), (prune, "PAST_FILE")):
+    for module, name in (
+        (soundness, "ACCEPTED_FILE"),
+        (identity, "FILE"),
+        (prune, "PAST_FILE"),
+        (inventory, "KEPT"),
+        (unchanged, "RECORD"),
+    ):
         monkeypatch.setattr(module, name, folder / getattr(module, name).name)
     monkeypatch.setattr(own_settings, "_named", None)
     for name in ("KEY", "TRUSTED"):

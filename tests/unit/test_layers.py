@@ -227,13 +227,14 @@ def test_nothing_is_imported_by_a_computed_name() -> None:
 
 
 def test_json_and_yaml_of_others_come_through_one_door() -> None:
-    """Those named read what is found in the middle of a remote's answer, with limits, or our own file."""
+    """Those named read what is found in the middle of a remote's answer, with limits, or our own files."""
 
     def parses(name: str) -> bool:
         loads = {"json.loads", "json.load", "json.JSONDecoder", "yaml.SafeLoader"}
         return name in loads or name.startswith(("yaml.load", "yaml.safe_load", "yaml.compose"))
 
-    doors = ("system.validation", "mattermost.json_text", "offsite.bound", "config.config_file")
+    ours = ("config.config_file", "store.inventory")
+    doors = ("system.validation", "mattermost.json_text", "offsite.bound", *ours)
     assert breaches(SOURCES, parses, *doors) == []
     assert breaches({"x": "import json\njson.loads(text)"}, parses) == ["x:2 json.loads"]
 

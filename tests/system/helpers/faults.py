@@ -38,6 +38,7 @@ class Fault:
     signal (for `target`, a child by name, else for ourselves), "fail" (a Failure),
     "EIO" (an OSError, as a bad disk gives), "run" (`argv`), or
     "hold" (stand still until Server.go). patience: seconds that a restore waits for Mattermost.
+    frame, batch: bytes of a frame that is packed, and of the uploads that are unpacked at once.
     """
 
     point: str = ""
@@ -47,6 +48,8 @@ class Fault:
     target: str = ""
     argv: Sequence[str] = ()
     patience: float = 0
+    frame: int = 0
+    batch: int = 0
 
 
 def journal_write(number: int, act: str = "SIGKILL", when: str = "before") -> Fault:

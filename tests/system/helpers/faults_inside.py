@@ -124,7 +124,7 @@ class Trap:
                     trap._at_work(program, self.pid)
 
         def unpacking(*arguments: Any) -> Any:
-            trap._unpacking = True
+            trap._unpacking = arguments[-1] is None  # a portion comes through a pipe of ours
             return unpack(*arguments)
 
         process.subprocess = _Substitute(process.subprocess, Popen=Watched)
@@ -245,5 +245,11 @@ def arm() -> None:
             waiting.__defaults__ = (float(fault["patience"]),)
             boot = importlib.import_module("gitlab_mm_backup.rehearsal.boot")
             vars(boot)["_PATIENCE"] = float(fault["patience"])
+        for module, name, value in (
+            ("store.frames", "LARGEST", fault["frame"]),
+            ("restore.uploads_later", "_BATCH", fault["batch"]),
+        ):
+            if value:
+                vars(importlib.import_module(f"gitlab_mm_backup.{module}"))[name] = value
         if fault["point"]:
             Trap(fault).arm()

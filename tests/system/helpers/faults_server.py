@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.lab.installed_package import install_product
 from tests.lab.omnibus import Spec, install
 from tests.lab.sandbox import Lab
-from tests.system.helpers.faults import FOREIGN_DATABASES, FOREIGN_FOLDER, Server
+from tests.system.helpers.faults import FOREIGN_DATABASES, FOREIGN_FOLDER, Fault, Server
 
 HOME = "/var/opt/gitlab/mattermost"
 DIST = "/usr/lib/python3/dist-packages"
@@ -39,8 +39,10 @@ exec /opt/gitlab/embedded/bin/mattermost.whole "$@"
 
 
 @contextlib.contextmanager
-def server(base: Path, deb: Path, **options: Any) -> Iterator[Server]:
-    """A lab with both sets made, state B live."""
+def server(
+    base: Path, deb: Path, after: Callable[[Server], None] = lambda made: None, **options: Any
+) -> Iterator[Server]:
+    """A lab with both sets made, state B live; ``after`` may make others."""
     with Lab(base=base, disk_size="600m") as lab:
         gitlab = install(lab, Spec(**options))
         product = install_product(lab, deb)
@@ -55,6 +57,7 @@ def server(base: Path, deb: Path, **options: Any) -> Iterator[Server]:
         record(made, "A")
         change(made, session, first, channel)
         record(made, "B")
+        after(made)
         yield made
 
 
@@ -90,7 +93,7 @@ def fill_database(made: Server, mark: str) -> None:
     )
 
 
-def record(made: Server, name: str) -> None:
+def record(made: Server, name: str, fault: Fault | None = None) -> None:
     """Name the present state, make its set, and remember all of it."""
     config = json.loads(made.lab.read(f"{made.gitlab.home}/config.json"))
     config["TeamSettings"]["SiteName"] = f"Site {name}"
@@ -98,7 +101,7 @@ def record(made: Server, name: str) -> None:
         f"{made.gitlab.home}/config.json", json.dumps(config), mode=0o600, owner="mattermost"
     )
     made.gitlab.restart_mattermost()
-    made.sets[name] = made.product.backup()
+    made.sets[name] = str(made.run("backup", fault=fault).document["path"])
     made.states[name] = made.observe()
     for post, text in made.seed.posts.items():
         assert made.states[name]["api"]["posts"][post] == text

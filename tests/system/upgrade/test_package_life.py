@@ -38,7 +38,7 @@ exec {0}.kept "$@"
 """
 # The next version, in which some modules, and files beside them, have other names.
 RENAMED = (
-    *("health/rating", "offsite/recovery_kit", "restore/to_standalone", "restore/version_rules"),
+    *("health/rating", "offsite/recovery_kit", "restore/preflight", "restore/version_rules"),
     *("rehearsal/integrity", "store/check_records", "store/soundness", "system/namespaces"),
     *("system/cleanup", "system/nolinks", "postgresql/search_path_filter"),
 )

@@ -20,7 +20,14 @@ COMMON = {"as_json", "config", "verbose", "quiet", "wait", "container"}  # not o
 ALL = [
     *("latest", "--at", "yesterday", "--installation", "1", "--host", "2", "--only", "files"),
     *("--to", "standalone", "--replace", "--with-etc", "--no-safety-backup", "--keep-previous"),
-    *("--in-place", "--search-later", "--replace-with-empty", "--trust-unsigned", "3"),
+    *(
+        "--in-place",
+        "--search-later",
+        "--uploads-later",
+        "--replace-with-empty",
+        "--trust-unsigned",
+        "3",
+    ),
     *("--dry-run", "--yes", "--from", "nas:x", "--identity", "key", "--rollback", "--continue"),
 ]
 

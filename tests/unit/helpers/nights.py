@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gitlab_mm_backup.backup import incremental
@@ -14,6 +14,7 @@ from gitlab_mm_backup.mattermost.site import Account, Folders, GitLab, Kind, Sit
 from gitlab_mm_backup.postgresql.endpoint import Endpoint, Login
 from gitlab_mm_backup.restore import folder_swap, unpack
 from gitlab_mm_backup.restore.plan import RestoreOptions
+from gitlab_mm_backup.restore.unpack import Without
 from gitlab_mm_backup.store import archive_writer, file_list
 from gitlab_mm_backup.store.local import LocalStore, PartWriter
 from gitlab_mm_backup.store.sets import BackupSet
@@ -73,12 +74,12 @@ class House:
             )
             return self.store.complete(staging, described, packed.base)
 
-    def restore(self, set_: BackupSet, place: Path) -> Path:
-        """Unpack the files of ``set_`` with the restore's own code; return the new home."""
+    def site(self, place: Path) -> Site:
+        """Return a site whose home is in ``place``."""
         home = place / "mattermost"
         real = {"home": home, "data": home / "data", "plugins": home / "plugins"}
         login = Login("nobody")
-        site = Site(
+        return Site(
             kind=Kind.OMNIBUS,
             version="10.11.4",
             account=Account("mattermost", "mattermost"),
@@ -91,11 +92,16 @@ class House:
             client_programs=Path("/usr/bin"),
             gitlab=GitLab("18.11.9", "", None),
         )
-        plan = RestoreOptions(parts=("files", "config"))
+
+    def restore(
+        self, set_: BackupSet, place: Path, without: Mapping[str, Without] | None = None
+    ) -> Path:
+        """Unpack the files of ``set_`` with the restore's own code; return the new home."""
+        site, plan = self.site(place), RestoreOptions(parts=("files", "config"))
         works = unpack.works(set_, site, plan, "test")
         for work in works.values():
             folder_swap.make_work_folder(work.folder, work.live)
-        unpack.unpack(set_, site, plan, works)
+        unpack.unpack(set_, site, plan, works, without)
         return works["home"].staged
 
 

@@ -435,6 +435,7 @@ def test_purge_removes_metrics_and_rules_wherever_they_were_written(tmp_path: Pa
         ("restore.json", "gitlab-mm restore --rollback"),
         ("previous.json", "gitlab-mm prune --previous"),
         ("indexes.json", "gitlab-mm restore --continue"),
+        ("uploads.json", "gitlab-mm restore --continue"),
     ],
 )
 def test_purge_keeps_what_a_restore_needs_to_be_finished(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store import archive_reader, verify
+from gitlab_mm_backup.store import archive_reader, frame_index
 from gitlab_mm_backup.store.archive_rules import Most, line_of
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
 from gitlab_mm_backup.store.frame_index import Frame, Inspection, Run, Stretch
@@ -51,7 +51,7 @@ def inspect(
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
-        with process.output(verify.LIST, stdin=file) as (listing, _):
+        with process.output(frame_index.LIST, stdin=file) as (listing, _):
             inspection.read(listing)
     return inspection.contents, lines
 

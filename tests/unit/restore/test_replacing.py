@@ -12,7 +12,7 @@ import pytest
 
 from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Kind, Site
-from gitlab_mm_backup.restore import to_standalone
+from gitlab_mm_backup.restore import replacing
 from gitlab_mm_backup.store.sets import BackupSet
 
 # A string of Ruby in single quotes, in which nothing is run.
@@ -31,7 +31,7 @@ def todo(folder: Path, url: str) -> list[str]:
     site = SimpleNamespace(
         kind=Kind.STANDALONE, settings=EffectiveConfig({"ServiceSettings": {"SiteURL": url}})
     )
-    return to_standalone.todo(cast(BackupSet, made), cast(Site, site))
+    return replacing.todo(cast(BackupSet, made), cast(Site, site))
 
 
 @pytest.mark.parametrize(

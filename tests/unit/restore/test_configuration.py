@@ -10,7 +10,7 @@ from typing import Any, cast
 from gitlab_mm_backup.mattermost import json_file
 from gitlab_mm_backup.mattermost.effective_config import EffectiveConfig
 from gitlab_mm_backup.mattermost.site import Folders, Kind, Site
-from gitlab_mm_backup.restore import config_merge
+from gitlab_mm_backup.restore import configuration
 from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -72,7 +72,7 @@ def a_site(tree: dict[str, Any] | None = None, environment: tuple[str, ...] = ()
 
 
 def baked(tmp_path: Path, site: Site) -> dict[str, Any]:
-    patch = config_merge.operations(a_set(tmp_path), site, CONFIG)
+    patch = configuration.operations(a_set(tmp_path), site, CONFIG)
     return dict(json_file.applied(CONFIG, patch, "config.json"))
 
 
@@ -116,14 +116,14 @@ def test_what_the_unit_says_is_not_written(tmp_path: Path) -> None:
 
 
 def test_what_has_no_place_is_told(tmp_path: Path) -> None:
-    (told,) = config_merge.left_behind(a_set(tmp_path), a_site())
+    (told,) = configuration.left_behind(a_set(tmp_path), a_site())
     assert "MM_FEATUREFLAGS_ODD" in told
     assert "MM_INSTALL_TYPE" not in told
     assert "EnableX" not in told
 
 
 def test_nothing_secret_is_shown(tmp_path: Path) -> None:
-    lines = config_merge.shown(config_merge.operations(a_set(tmp_path), a_site(), CONFIG))
+    lines = configuration.shown(configuration.operations(a_set(tmp_path), a_site(), CONFIG))
     assert "replace /ServiceSettings/SiteURL: https://chat.example.test" in lines
     assert "replace /ServiceSettings/EnableX: True" in lines
     text = "\n".join(lines)
@@ -133,4 +133,4 @@ def test_nothing_secret_is_shown(tmp_path: Path) -> None:
 
 def test_a_second_baking_changes_nothing(tmp_path: Path) -> None:
     made = baked(tmp_path, a_site())
-    assert config_merge.operations(a_set(tmp_path), a_site(made), made) == []
+    assert configuration.operations(a_set(tmp_path), a_site(made), made) == []

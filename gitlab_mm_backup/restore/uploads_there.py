@@ -1,0 +1,175 @@
+"""Uploads of earlier days, as a set has them; those that are there already are not unpacked again.
+
+These are moved out of the previous data directory after Mattermost's start, before it is removed.
+Nothing is shared by two directories: Mattermost appends to an upload that a client sends in pieces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from tarfile import TarInfo
+
+from ..errors import Failure
+from ..store import verify
+from ..store.archive_reader import MemberContent
+from ..store.frames import NameLine
+from ..store.sets import BackupSet
+from ..system import files
+from . import folder_swap
+
+_RECENT = timedelta(days=7)  # before the set was made: their uploads are there at the start
+_DAY = 8  # digits
+FIRST = b""  # in place of a day: what is there before the start
+_SAMPLES = 50  # days of which one file is compared by its bytes
+_CHUNK = 1 << 20
+
+
+@dataclass
+class Digest:
+    """The names, kinds, modes, sizes and times of the files of a day, in any order."""
+
+    total: int = 0
+    sample: str = ""  # the largest file, below the data directory
+    largest: int = -1
+
+    def add(self, name: str, mode: int, size: int, seconds: int, target: str = "") -> None:
+        """Add a file, directory or link; of a directory size and time do not count."""
+        if stat.S_ISDIR(mode):
+            size = seconds = 0
+        if stat.S_ISREG(mode) and size > self.largest:
+            self.sample, self.largest = name, size
+        line = f"{name}\0{mode}\0{size}\0{seconds}\0{target}"
+        summed = hashlib.blake2b(line.encode(errors="surrogateescape"), digest_size=16).digest()
+        self.total += int.from_bytes(summed, "big")
+
+
+@dataclass
+class Look:
+    """What the verification of a set shows about its uploads."""
+
+    set: BackupSet
+    before: str
+    days: Counter[bytes] = field(default_factory=Counter)  # day -> bytes
+    linked: bool = False  # some are hard links, which may be of one that comes later
+    there: Collection[str] = ()  # days that are unpacked, or were there already
+    digests: dict[bytes, Digest] = field(default_factory=dict)  # by day
+
+    @classmethod
+    def at(cls, set_: BackupSet) -> Look:
+        return cls(set_, f"{set_.manifest.made - _RECENT:%Y%m%d}")
+
+    def each(self, member: NameLine, _: bytes | None) -> None:
+        """Take one member of the files part."""
+        if day := self.day(member.path):
+            self.days[day] += member.size if member.kind == b"-" else 0
+            self._digest(day, member)
+        if member.kind == b"h":
+            self.linked |= bool(day or self.day(b"/" + member.target))
+
+    def day(self, path: bytes) -> bytes:
+        """Return the day of an earlier upload, or of its directory; b"" for all else."""
+        data = os.fsencode(self.set.manifest.files.folders.get("data", ""))
+        if not data or not path.startswith(data + b"/"):
+            return FIRST
+        name = path[len(data) + 1 :].partition(b"/")[0]
+        earlier = len(name) == _DAY and name.isdigit() and name < os.fsencode(self.before)
+        return name if earlier and name.decode() not in self.there else FIRST
+
+    def _digest(self, day: bytes, member: NameLine) -> None:
+        """Add a member to the digest of its day, by its path below the data directory."""
+        name = os.fsdecode(member.path)[len(self.set.manifest.files.folders["data"]) + 1 :]
+        kind = {b"d": stat.S_IFDIR, b"l": stat.S_IFLNK}.get(member.kind, stat.S_IFREG)
+        is_link = member.kind == b"l"
+        mode, seconds = (0, 0) if is_link else (member.bits, member.seconds)
+        target = os.fsdecode(member.target) if is_link else ""
+        size = member.size if member.kind == b"-" else 0
+        self.digests.setdefault(day, Digest()).add(name, kind | mode, size, seconds, target)
+
+
+def take(
+    set_: BackupSet, known: Mapping[bytes, Digest], previous: Path, live: Path, account: int
+) -> list[bytes]:
+    """Move the days that are the same from the directory ``previous`` to ``live``; return them.
+
+    Only such whose files all belong to ``account``. Of some days one file is compared by its
+    bytes. Raises Failure where one differs, before anything is moved; and OSError.
+    """
+    with files.open_directory(previous, links=True) as old, files.open_directory(live) as new:
+        same = [day for day in known if _is_same(day, known[day], old, account)]
+        same.sort(reverse=True)
+        _compare_bytes(set_, [known[day] for day in same], old)
+        return [day for day in same if folder_swap.move_new(day.decode(), old, new)]
+
+
+def _is_same(day: bytes, wanted: Digest, folder: int, account: int) -> bool:
+    found = Digest()
+    try:
+        for name, status, target in _walk(day.decode(), folder):
+            if status.st_uid != account or (status.st_nlink > 1 and stat.S_ISREG(status.st_mode)):
+                return False
+            kind = stat.S_IFMT(status.st_mode)
+            mode = 0 if kind == stat.S_IFLNK else status.st_mode & 0o1777
+            size = status.st_size if kind == stat.S_IFREG else 0
+            seconds = 0 if kind == stat.S_IFLNK else status.st_mtime_ns // 10**9
+            found.add(name, kind | mode, size, seconds, target)
+    except OSError:  # there is no such directory
+        return False
+    return found.total == wanted.total
+
+
+def _walk(top: str, folder: int) -> Iterator[tuple[str, os.stat_result, str]]:
+    """Yield the paths below and including ``top`` in an open directory; no link is followed."""
+    yield top, os.stat(top, dir_fd=folder, follow_symlinks=False), ""
+    for path, folders, names, inside in os.fwalk(top, dir_fd=folder, onerror=_raise):
+        for name in (*folders, *names):
+            status = os.stat(name, dir_fd=inside, follow_symlinks=False)
+            is_link = stat.S_ISLNK(status.st_mode)
+            yield f"{path}/{name}", status, os.readlink(name, dir_fd=inside) if is_link else ""
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _compare_bytes(set_: BackupSet, days: list[Digest], folder: int) -> None:
+    """Compare one file each of some days with the set; raises Failure where one differs."""
+    chosen = [digest for digest in days if digest.sample]
+    chosen = chosen[:: max(1, len(chosen) // _SAMPLES)]
+    data = set_.manifest.files.folders["data"]
+    wanted = {f"{data}/{digest.sample}": digest.sample for digest in chosen}
+    differing = set(wanted)
+
+    def compare(member: TarInfo, content: MemberContent) -> None:
+        path = f"/{member.name}"
+        if path in wanted and _sha256(content.pieces()) == _sha256(_pieces(wanted[path], folder)):
+            differing.discard(path)
+
+    if wanted:
+        verify.read_members(set_, list(wanted), compare)
+    if differing:
+        raise Failure(
+            f"{wanted[min(differing)]} has other bytes than in the set, with the same size and time",
+            "so all uploads are taken from the set",
+            "Find out what changed it.",
+        )
+
+
+def _pieces(path: str, folder: int) -> Iterator[bytes]:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags, dir_fd=folder), "rb", buffering=0) as file:
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def _sha256(pieces: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
