@@ -138,6 +138,7 @@ from ..rehearsal import checks as rehearsal_checks
 from ..rehearsal import job as rehearsal_job
 from ..restore import (
     choice,
+    earlier_uploads,
     folder_swap,
     live_rows,
     plan,
@@ -150,7 +151,6 @@ from ..restore import (
     undo_log,
     unpack,
     uploads_later,
-    uploads_there,
     version_rules,
 )
 from ..restore import configuration as restore_configuration

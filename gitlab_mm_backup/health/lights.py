@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..config import identity, keys, places
 from ..config.identity import Host
@@ -18,6 +20,7 @@ from ..mattermost.site import Site
 from ..offsite import ledger
 from ..restore import undo_log
 from ..store import inventory, prune, soundness
+from ..store.check_records import Records
 from ..store.inventory import SeenHost, Store
 from ..store.sets import BackupSet
 from ..system import disk_space
@@ -58,6 +61,19 @@ class StatusInput:
         return self.found.sound
 
 
+class _Kept(Sequence[SetFacts]):
+    """Sets as input of retention, made when they are asked for: that is seldom."""
+
+    def __init__(self, make: Callable[[], list[SetFacts]]) -> None:
+        self._make = functools.cache(make)
+
+    def __len__(self) -> int:
+        return len(self._make())
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._make()[place]
+
+
 def collect(store: Store, settings: Settings) -> StatusInput:
     """Collect the data; change nothing.  Raises Failure if the directory of sets cannot be read."""
     found = report.collect(store, settings.schedule)
@@ -69,11 +85,11 @@ def collect(store: Store, settings: Settings) -> StatusInput:
         no_site = no_site or str(failure)
     here, known, ring = identity.known(), soundness.accepted_names(), keys.ring()
     sets = [entry.set for entry in found.entries if entry.set]
-    own = [set_ for set_ in sets if set_.name not in found.foreign]
+    own, records = [set_ for set_ in sets if set_.name not in found.foreign], Records()
     return StatusInput(
         found=found,
         settings=settings,
-        kept=[prune.of_set(set_, known, ring).kept for set_ in own],
+        kept=_Kept(lambda: [prune.of_set(set_, known, ring, records).kept for set_ in own]),
         site=site,
         journal=Journal(),
         free=disk_space.free(store.folder),

@@ -13,6 +13,7 @@ from ..config.retention import SetFacts
 from ..config.settings import GITLAB, Remote, Rules, Settings
 from ..errors import Failure, Interrupted
 from ..store import check_records, inventory, prune, soundness
+from ..store.check_records import Records
 from ..store.inventory import Lineage
 from ..store.local import LocalStore
 from ..store.prune import Member, Owner
@@ -166,7 +167,8 @@ def _missing(
     own = inventory.own_sets(owner.host, store.sets())
     here = {set_.name: set_ for set_ in own if not set_.manifest.safety}
     known, ring = soundness.accepted_names(), keys.ring()
-    members = [prune.of_set(set_, known, ring) for set_ in here.values()]
+    records = Records()
+    members = [prune.of_set(set_, known, ring, records) for set_ in here.values()]
     members += [member for member in _members(notes, ()) if member.kept.name not in here]
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     wanted: dict[str, BackupSet] = {}

@@ -18,7 +18,7 @@ from ..offsite import copies, ledger
 from ..offsite.copies import RemoteEntry as Copied
 from ..store import check_records, inventory, prune, soundness
 from ..store import manifest as store_manifest
-from ..store.check_records import CheckRecord
+from ..store.check_records import CheckRecord, Records
 from ..store.inventory import Lineage, Store, lineage_of
 from ..store.manifest import Manifest
 from ..store.sets import BackupSet, SetEntry, cut_short
@@ -301,8 +301,8 @@ def of_store(store: Store) -> list[Found]:
 
 def of_entries(entries: Iterable[SetEntry]) -> list[Found]:
     """Return sets that were looked for already, in their order."""
-    known, now, ring = soundness.accepted_names(), clock.now(), keys.ring()
-    return [_of_entry(entry, known, now, ring) for entry in entries]
+    known, now, ring, records = soundness.accepted_names(), clock.now(), keys.ring(), Records()
+    return [_of_entry(entry, known, now, ring, records) for entry in entries]
 
 
 def of_set(set_: BackupSet) -> Found:
@@ -310,18 +310,21 @@ def of_set(set_: BackupSet) -> Found:
     return of_entries([SetEntry(set_.name, set_, "")])[0]
 
 
-def _of_entry(entry: SetEntry, known: Collection[str], now: datetime, ring: Ring) -> Found:
+def _of_entry(
+    entry: SetEntry, known: Collection[str], now: datetime, ring: Ring, read: Records
+) -> Found:
     if entry.set is None:
         return Found(entry.name, None, [_incomplete(entry.problem)])
-    records = check_records.of_set(entry.set)
+    records = read.of(entry.set)
     found = soundness.flaws(entry.set.manifest, records, known, now)
-    for base in entry.set.chain[:-1]:
+    below = entry.set.base
+    for base in below.chain if below is not None and read.refuted(below) else ():
         found += [
             Flaw(
                 flaw.kind,
                 phrase("set {name}, which it builds on: {flaw}", name=base.name, flaw=flaw.words),
             )
-            for flaw in soundness.flaws(base.manifest, check_records.of_set(base), known, now)
+            for flaw in soundness.flaws(base.manifest, read.of(base), known, now)
             if flaw.kind is Kind.FAILED
         ]
     origin = inventory.origin_of(entry.set, ring)

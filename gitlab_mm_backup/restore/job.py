@@ -39,6 +39,7 @@ from . import (
     unpack,
     uploads_later,
 )
+from .earlier_uploads import Later
 from .plan import RestoreOptions
 from .undo_log import Undo
 
@@ -74,7 +75,7 @@ class Restored:
     search: search_index.IndexResult | None  # None where its indexes came with the database
     gitlab_side: list[str]  # what is left to do on GitLab's host, for a move out of the bundle
     notes: list[str]  # about this program's own configuration
-    later: uploads_later.Later | None  # the uploads that are still to unpack
+    later: Later | None  # the uploads that are still to unpack
     warnings: list[str]
 
 
@@ -88,7 +89,7 @@ class RestoreRun:
     undo: Undo
     token: str
     sessions: int  # of PostgreSQL at a time
-    later: uploads_later.Later | None = None
+    later: Later | None = None
     works: dict[str, unpack.StagedFolder] = field(default_factory=dict)
     shut: list[files.Ground] = field(default_factory=list)  # for the time of the work
     search_left_out: list[Index] = field(default_factory=list)
@@ -359,8 +360,7 @@ def settle(run: RestoreRun, journal: Journal) -> None:
     if run.plan.with_folders:
         uploads_later.settle(run.token)
     if run.later is not None and not (run.plan.keep_previous or run.plan.in_place):
-        previous = unpack.previous_data(run.site, run.works)
-        told = uploads_later.take_over(run.set, run.site, run.later, previous)
+        told = uploads_later.take_over(run.set, run.site, run.later, run.works)
         run.warnings.extend(told)
 
 

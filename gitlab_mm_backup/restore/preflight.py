@@ -33,8 +33,8 @@ from . import (
     uploads_later,
     version_rules,
 )
+from .earlier_uploads import Later, Look
 from .plan import RestoreOptions
-from .uploads_there import Look
 from .version_rules import VersionFacts
 
 # Migration numbers collide only in an upgrade across this version.
@@ -177,9 +177,7 @@ def _refuse_few(endpoint: Endpoint, wanted: int) -> None:
         )
 
 
-def check(
-    set_: BackupSet, site: Site, plan: RestoreOptions
-) -> tuple[list[str], uploads_later.Later | None]:
+def check(set_: BackupSet, site: Site, plan: RestoreOptions) -> tuple[list[str], Later | None]:
     """Return warnings for the operator, and which uploads come after Mattermost's start.
 
     Changes nothing. Raises Failure for the first obstacle.

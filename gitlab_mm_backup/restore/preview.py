@@ -29,6 +29,7 @@ from . import (
     unpack,
     uploads_later,
 )
+from .earlier_uploads import Later
 from .plan import RestoreOptions
 from .replacing import Loss
 from .source import RestoreSource
@@ -107,9 +108,7 @@ def _fetching(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> list[s
     return [step + (", its files while they are unpacked" if streamed else "")]
 
 
-def _steps(
-    set_: BackupSet, site: Site, plan: RestoreOptions, later: uploads_later.Later | None
-) -> list[str]:
+def _steps(set_: BackupSet, site: Site, plan: RestoreOptions, later: Later | None) -> list[str]:
     steps = ["make a safety set of the current state"] if plan.safety else []
     steps.append("stop Mattermost")
     if plan.in_place:

@@ -7,62 +7,36 @@ once. All else in its directories (avatars, emoji, plugins, ...) is there before
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..config import settings
 from ..errors import Failure, Interrupted, reason
 from ..mattermost.journal import Journal, PendingUploads
 from ..mattermost.site import Site
-from ..store import frame_index, prune, verify
-from ..store.archive_reader import Portion
-from ..store.frame_index import Slice
-from ..store.frames import INDEX
+from ..store import inventory, prune, verify
 from ..store.manifest import MANIFEST
 from ..store.sets import BackupSet, open_set
 from ..system import disk_space, files, lock, process, progress, sandbox, signals
 from ..system.process import Command
-from . import folder_swap, unpack, uploads_there
+from . import earlier_uploads, folder_swap, unpack
+from .earlier_uploads import Batch, Later, Look, split
 from .plan import RestoreOptions
-from .unpack import Without
-from .uploads_there import FIRST, Look
+from .unpack import StagedFolder
 
 log = logging.getLogger(__name__)
 
 # From so many bytes of earlier uploads on, Mattermost starts before they are unpacked
 # (docs/performance.md).
 _LARGE = 1 << 30
-_BATCH = 256 << 20  # bytes of the tar, at least, that are unpacked, synced and moved at once
 _OFTEN = 60  # seconds between two reports of the progress
 _SHOWN = 3  # paths, in a message
-_ALL = -1  # in place of the start of a slice: the whole part, which has no index
-
-
-@dataclass(frozen=True)
-class Batch:
-    """All uploads of some days, unpacked together: a directory may come before what it is in."""
-
-    earliest: str  # of the days
-    portions: Mapping[str, Portion]  # by the name of the set of the chain, oldest first
-    bytes: int  # of the tar
-
-
-@dataclass(frozen=True)
-class Later:
-    """The uploads of a set that are unpacked later, in order, and what a restore leaves out."""
-
-    look: Look
-    days: Mapping[str, int]  # bytes of each
-    batches: Sequence[Batch]
-    without: Mapping[str, Without]  # by the name of the set of the chain
-
-    @property
-    def bytes(self) -> int:
-        return sum(batch.bytes for batch in self.batches)
 
 
 @dataclass(frozen=True)
@@ -95,79 +69,8 @@ def choose(look: Look, site: Site, plan: RestoreOptions, warnings: list[str]) ->
         words = f"All uploads are unpacked before Mattermost starts: {why}"
         warnings += [words] if wish == "later" else []
         return None
-    later = _split(look)
+    later = split(look)
     return later if later and (wish == "later" or later.bytes > _LARGE) else None
-
-
-def _split(look: Look) -> Later | None:
-    """Divide the files part of each set of the chain; None where nothing is left for later."""
-    data = look.set.manifest.files.folders.get("data", "")
-    days: dict[bytes, list[tuple[str, Slice]]] = {}
-    without = dict[str, Without]()
-    for link in look.set.chain:
-        slices = _slices(link, look)
-        if slices is None:
-            return None
-        first = [slice_ for slice_ in slices if FIRST in slice_.groups]
-        for slice_ in slices:
-            for day in slice_.groups:
-                days.setdefault(day, []).append((link.name, slice_))
-        here = [day for day in days if day != FIRST]
-        without[link.name] = Without(_paths(data, here), _portion(first))
-    days.pop(FIRST, None)
-    batches = list(_batches(data, days))
-    sizes = {day.decode(): _size(days[day], day) for day in days}
-    return Later(look, sizes, batches, without) if batches else None
-
-
-def _slices(link: BackupSet, look: Look) -> list[Slice] | None:
-    """Return the slices of one set; a set without an index is one slice, None if in a chain."""
-    if INDEX in link.manifest.parts:
-        return frame_index.slices(link.file(INDEX), link.manifest.parts["files"].bytes, look.day)
-    return [Slice(_ALL, _ALL, {FIRST: 0, **look.days})] if look.set.base is None else None
-
-
-def _batches(data: str, days: Mapping[bytes, Sequence[tuple[str, Slice]]]) -> Iterator[Batch]:
-    """Yield the days, newest first, in batches of at least _BATCH bytes."""
-    together, size = list[bytes](), 0
-    for day in sorted(days, reverse=True):
-        together.append(day)
-        size += _size(days[day], day)
-        if size >= _BATCH:
-            yield _batch(data, days, together, size)
-            together, size = [], 0
-    if together:
-        yield _batch(data, days, together, size)
-
-
-def _size(slices: Sequence[tuple[str, Slice]], day: bytes) -> int:
-    return sum(slice_.groups[day] for _, slice_ in slices)
-
-
-def _batch(
-    data: str,
-    days: Mapping[bytes, Sequence[tuple[str, Slice]]],
-    together: Sequence[bytes],
-    size: int,
-) -> Batch:
-    portions = {}
-    for link in dict.fromkeys(link for day in together for link, _ in days[day]):
-        here = [day for day in together if any(link == name for name, _ in days[day])]
-        slices = {part.start: part for day in here for name, part in days[day] if name == link}
-        portion = _portion([slices[start] for start in sorted(slices)])
-        portions[link] = portion._replace(members=_paths(data, here))
-    return Batch(together[-1].decode(), portions, size)
-
-
-def _paths(data: str, days: Iterable[bytes]) -> list[str]:
-    return [f"{data}/{day.decode()}" for day in sorted(days)]
-
-
-def _portion(slices: Sequence[Slice]) -> Portion:
-    """Return the portion that consists of ``slices``."""
-    if any(slice_.start == _ALL for slice_ in slices):
-        return Portion()
-    return Portion([(slice_.start, slice_.length) for slice_ in slices])
 
 
 def note(
@@ -184,12 +87,12 @@ def note(
         entry = PendingUploads(token, "", "", "", {}, "", "", 0)
         journal.keep_uploads([entry, *earlier] if earlier else [])
         return
-    pinned = not prune.pinned(set_) and _pin(set_)
+    pinned = _pin(set_.reference)
     entry = PendingUploads(
         token,
         set_.reference,
         set_.name,
-        set_.identity,
+        _identity(set_),
         asdict(plan),
         later.look.before,
         str(_work(site, token)),
@@ -200,12 +103,27 @@ def note(
     journal.keep_uploads([entry, *earlier])
 
 
-def _pin(set_: BackupSet) -> bool:
-    """Keep a set from being pruned; False where its disk is read-only."""
+def _identity(set_: BackupSet) -> str:
+    """Return SHA-256 of its manifest as it was written: a copy here may have parts of other form."""
+    return hashlib.sha256(set_.documents.manifest).hexdigest()
+
+
+def _kept(reference: str) -> BackupSet:
+    """Return the set, where it is kept."""
+    if "/" in reference:
+        return open_set(Path(reference))
+    return inventory.open_store(settings.load()).named(reference)
+
+
+def _pin(reference: str) -> bool:
+    """Keep a set from being pruned; False where it is pinned, or in no place of this host's."""
     try:
+        set_ = _kept(reference)
+        if prune.pinned(set_):
+            return False
         prune.pin(set_)
     except Failure as failure:
-        log.info("Set %s is not pinned: %s", set_.name, failure)
+        log.info("Set %s is not pinned: %s", reference, failure)
         return False
     return True
 
@@ -220,24 +138,26 @@ def settle(token: str) -> None:
         forget(token)
 
 
-def take_over(set_: BackupSet, site: Site, later: Later, previous: Path) -> list[str]:
-    """Have what the data directory ``previous`` has already, before it is removed.
+def take_over(
+    set_: BackupSet, site: Site, later: Later, works: Mapping[str, StagedFolder]
+) -> list[str]:
+    """Have what the previous data directory has already, before it is removed.
 
     Returns, as text, why nothing is taken from there.
     """
     journal = Journal()
     entry, account = journal.pending(), sandbox.account_entry(site.account.user).pw_uid
-    live = site.folders.real["data"]
+    live, previous = site.folders.real["data"], unpack.previous_data(site, works)
     if entry is None or set_.manifest.files.account.user != site.account.user:
         return []
     log.info("Looking for uploads that are there already")
     try:
         with signals.heeded():
-            taken = uploads_there.take(set_, later.look.digests, previous, live, account)
+            taken = earlier_uploads.take(set_, later.look.digests, previous, live, account)
     except Failure as failure:
         return [str(failure)]
-    except (Interrupted, OSError):  # they are unpacked
-        return []
+    except (Interrupted, OSError):
+        return []  # they are unpacked
     days = [day.decode() for day in taken]
     left = entry.left - sum(later.days[day] for day in days)
     journal.keep_uploads([replace(entry, there=days, left=left)])
@@ -253,7 +173,7 @@ def forget(token: str) -> None:
                 folder_swap.remove_work_folder(entry.work)
         if entry.token == token and entry.pinned:
             with contextlib.suppress(Failure):  # it is gone
-                prune.unpin(open_set(Path(entry.set)))
+                prune.unpin(_kept(entry.set))
     journal.keep_uploads([entry for entry in journal.uploads() if entry.token != token])
 
 
@@ -275,10 +195,11 @@ def resume(
     if entry is None:
         return None
     look = Look(set_, entry.done or entry.before, there=entry.there)
-    if set_.identity != entry.identity:
+    if _identity(set_) != entry.identity:
         raise Failure(f"Set {set_.name} is not the one that was restored")
     verify.verify(set_, look.each)
-    return unpack_at_last(set_, site, _split(look) or Later(look, {}, (), {}), tell)
+    later = split(look)
+    return unpack_at_last(set_, site, later or Later(look, {}, (), {}), tell)
 
 
 def unpack_at_last(
@@ -293,7 +214,7 @@ def unpack_at_last(
     there = sum(later.days.get(day, 0) for day in entry.there)
     if there:
         later.look.there = entry.there
-        later = _split(later.look) or replace(later, batches=())
+        later = split(later.look) or replace(later, batches=())
     try:
         with signals.heeded():
             problems = _unpack(set_, site, later, entry, tell)

@@ -245,6 +245,26 @@ def of_set(set_: BackupSet) -> list[CheckRecord]:
     return _dated(_all_of_set(set_))
 
 
+class Records:
+    """The records of the sets of one listing: each is read once, however many build on it."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, list[CheckRecord]] = {}
+        self._refuted: dict[Path, bool] = {}
+
+    def of(self, set_: BackupSet) -> list[CheckRecord]:
+        if set_.path not in self._found:
+            self._found[set_.path] = of_set(set_)
+        return self._found[set_.path]
+
+    def refuted(self, set_: BackupSet) -> bool:
+        """Tell whether a check of the set, or of one that it builds on, was the last and failed."""
+        if set_.path not in self._refuted:
+            below = set_.base is not None and self.refuted(set_.base)
+            self._refuted[set_.path] = below or refuted(self.of(set_))
+        return self._refuted[set_.path]
+
+
 def _dated(found: list[CheckRecord]) -> list[CheckRecord]:
     now = clock.now()
     return [record for record in found if not clock.ahead(record.made, now)]

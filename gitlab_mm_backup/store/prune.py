@@ -20,6 +20,7 @@ from ..system import files, validation
 from ..system.files import STATE
 from . import check_records, inventory, soundness
 from . import manifest as store_manifest
+from .check_records import Records
 from .inventory import Lineage, Store
 from .manifest import Manifest
 from .sets import BackupSet
@@ -117,17 +118,18 @@ class Pruned:
     problems: list[str]
 
 
-def of_set(set_: BackupSet, accepted_: Collection[str], ring: Ring) -> Member:
-    """Return a set as input for retention."""
-    found = check_records.of_set(set_)
-    below = [check_records.of_set(base) for base in set_.chain[:-1]]
+def of_set(
+    set_: BackupSet, accepted_: Collection[str], ring: Ring, records: Records | None = None
+) -> Member:
+    """Return a set as input for retention; ``records`` are those of its listing."""
+    records = records or Records()
     forged = inventory.origin_of(set_, ring).kind is Kind.FORGED
     kept = SetFacts(
         set_.name,
         set_.manifest.made,
         set_.manifest.safety,
-        proven=check_records.proven(found),
-        failed=forged or any(check_records.refuted(record) for record in [found, *below]),
+        proven=check_records.proven(records.of(set_)),
+        failed=forged or records.refuted(set_),
         base=set_.base.name if set_.base else "",
         empty=set_.manifest.empty,
         shrunken=bool(marks(set_.manifest, accepted_)),
@@ -197,7 +199,8 @@ def plan(
     Incomplete sets are not judged, and stay.
     """
     known, ring = soundness.accepted_names(), keys.ring()
-    members = [of_set(set_, known, ring) for set_ in store.sets()]
+    records = Records()
+    members = [of_set(set_, known, ring, records) for set_ in store.sets()]
     return decide(STORE, members, rules, owner, made, agreed=agreed)
 
 

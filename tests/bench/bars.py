@@ -74,6 +74,8 @@ def _restore(group: Group) -> Iterator[Row]:
     yield _line(f"{title} the serial recipe by hand", 0.8, ratio(ours, recipe))
     title = "stop to answered ping with `--search-later`, against the serial recipe by hand"
     yield _line(title, 0.4, ratio(group["search later"], recipe, "downtime"))
+    title = title.replace("later`", "later --uploads-later`")
+    yield _line(title, 0.15, ratio(group["uploads later"], recipe, "downtime"))
     apart, start = median(ours, "apart"), median(group["start"])
     told = f"{apart:.2f} s, of which Mattermost's own start is {start:.2f} s"
     title = "downtime of a restore without the loads, beyond Mattermost's own start"
@@ -113,6 +115,21 @@ def _often(group: Group) -> Iterator[Row]:
         words = f"{lock:.2f} s, {'locks for reading alone' if not strong else 'OTHER LOCKS'}"
         bar = "locks for reading, ≤ 10 s"
         yield Row(f"{told} longest transaction", bar, words, lock <= 10 and not strong)
+
+
+def _many(group: Group) -> Iterator[Row]:
+    for what, most in (
+        ("list of 5000 sets", 1),
+        ("status of 5000 sets", 1),
+        ("list of 1000 copies", 5),
+    ):
+        seconds = median(group[what])
+        yield Row(f"{what}, wall", f"< {most} s", f"{seconds:.2f} s", seconds < most)
+    for verb in ("list", "status"):
+        found = ratio(group[f"{verb} of one set"], group["python and click"])
+        yield _line(
+            f"start of `gitlab-mm {verb}`, wall, against `python3 -c 'import click'`", 3, found
+        )
 
 
 def _things(group: Group) -> Iterator[Row]:
@@ -170,7 +187,7 @@ def _memory(results: Results) -> Row | None:
     return Row(title, "≤ 250 MB", told, peaks[worst] <= 250 * MEGABYTE)
 
 
-NOT_OURS = ("by hand", "seed", "recipe", "start", "pg_restore", "argparse")
+NOT_OURS = ("python", "by hand", "seed", "recipe", "start", "pg_restore", "argparse")
 LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "start-up": _startup,
     "backup": _backup,
@@ -181,5 +198,6 @@ LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "nights": _nights,
     "repository": _repository,
     "often": _often,
+    "many": _many,
     "growth": _growth,
 }

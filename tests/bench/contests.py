@@ -197,6 +197,11 @@ def restore(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
     contenders = [
         *our_restores(host, path),
         Contender(
+            "uploads later",
+            _restorer(host, path, "--search-later", "--uploads-later"),
+            _fresh(host, path),
+        ),
+        Contender(
             "by hand at its best", _typed(host, by_hand.BEST_RESTORE, path), _fresh(host, path)
         ),
         Contender("recipe", _typed(host, by_hand.recipe(path), path), _fresh(host, path)),
@@ -213,14 +218,16 @@ def our_restores(host: Host, path: str, mark: str = "") -> list[Contender]:
     """The restore with all indexes, and the one that builds those of the search afterwards."""
     ways = {"ours": "--search-now", "search later": "--search-later"}
     return [
-        Contender(f"{name}{mark}", _restorer(host, path, option), _fresh(host, path))
+        Contender(
+            f"{name}{mark}", _restorer(host, path, option, "--uploads-now"), _fresh(host, path)
+        )
         for name, option in ways.items()
     ]
 
 
-def _restorer(host: Host, path: str, option: str) -> Run:
+def _restorer(host: Host, path: str, *options: str) -> Run:
     def run(sample: bool) -> tuple[Sample, int]:
-        words = ("restore", path, "--yes", "--no-safety-backup", option)
+        words = ("restore", path, "--yes", "--no-safety-backup", *options)
         reading, told = host.ours(*words, sample=sample, ping=True)
         apart = reading.downtime - told["fill_seconds"]
         return taken(reading, downtime=reading.downtime, apart=apart)

@@ -1,4 +1,4 @@
-"""Makes many sets out of one, inside a lab: `python3 -m tests.bench.copies SET NUMBER`.
+"""Makes many sets, or copies at a remote, out of one, inside a lab: `python3 -m tests.bench.copies SET NUMBER`.
 
 Each has a name, a moment and a signature of its own, and the parts of the first by hard links. A quarter
 of an hour lies between two, the newest first.
@@ -7,6 +7,7 @@ of an hour lies between two, the newest first.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from datetime import timedelta
@@ -15,11 +16,12 @@ from pathlib import Path
 from gitlab_mm_backup import clock
 from gitlab_mm_backup.config import identity, keys
 from gitlab_mm_backup.config.origin import SIGNATURE
+from gitlab_mm_backup.offsite.copies import COPY, parse_copy, to_bytes
 from gitlab_mm_backup.store import manifest
 from gitlab_mm_backup.store.check_records import EVIDENCE
 from gitlab_mm_backup.store.manifest import MANIFEST, SUMS
 
-_WRITTEN = (MANIFEST, SUMS, SIGNATURE)
+_WRITTEN = (MANIFEST, SUMS, SIGNATURE, COPY)
 
 
 def make(path: Path, number: int) -> None:
@@ -35,9 +37,13 @@ def make(path: Path, number: int) -> None:
         for file in path.iterdir():
             if file.name not in (*_WRITTEN, EVIDENCE):
                 os.link(file, folder / file.name)
-        data = manifest.to_bytes(copy)
+        data, record = manifest.to_bytes(copy), None
         (folder / SUMS).write_bytes(manifest.sums(copy))
-        (folder / SIGNATURE).write_bytes(sign(name, data))
+        if (path / COPY).exists():
+            told = parse_copy(json.loads((path / COPY).read_bytes()), COPY)
+            record = to_bytes(dataclasses.replace(told, set=name))
+            (folder / COPY).write_bytes(record)
+        (folder / SIGNATURE).write_bytes(sign(name, data, record))
         (folder / MANIFEST).write_bytes(data)
 
 

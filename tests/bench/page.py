@@ -29,6 +29,7 @@ TITLES = {
     "things": "One thing out of a set",
     "nights": "Nights with 1 % more",
     "repository": "A restic repository",
+    "many": "Many sets",
     "often": "A run every quarter of an hour",
     "growth": "Growth",
 }

@@ -247,7 +247,7 @@ def arm() -> None:
             vars(boot)["_PATIENCE"] = float(fault["patience"])
         for module, name, value in (
             ("store.frames", "LARGEST", fault["frame"]),
-            ("restore.uploads_later", "_BATCH", fault["batch"]),
+            ("restore.earlier_uploads", "_BATCH", fault["batch"]),
         ):
             if value:
                 vars(importlib.import_module(f"gitlab_mm_backup.{module}"))[name] = value

@@ -22,7 +22,7 @@ from tests.lab.sandbox import Lab
 from tests.system.backup.test_database_properties import ICU, recreate
 
 BACKUPS = "/srv/backups"
-MOST_BYTES = 545_000  # of the package; docs/packaging.md says what of
+MOST_BYTES = 620_000  # of the package; docs/packaging.md says what of
 # What the stand-ins for GitLab and Mattermost run on.
 SERVER = (
     "cron",

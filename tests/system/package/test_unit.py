@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tests.lab.installed_package import install_product
 from tests.lab.omnibus import Spec, install
-from tests.lab.sandbox import Lab
+from tests.lab.sandbox import Lab, wait_until
+from tests.system.helpers.faults import QUICK, Fault, environment
+from tests.system.helpers.faults_server import DIST, LOADER
 
 HOOK = "/etc/gitlab-mm-backup/hooks/post-backup.d/70-tell"
 TOLD = "/etc/gitlab-mm-backup/told"
@@ -56,3 +58,30 @@ def test_a_night_with_the_unit(base: Path, deb: Path) -> None:
             "no user namespace",
             "no kernel log",
         ]
+
+
+def test_the_unit_of_uploads_that_a_restore_has_left(base: Path, deb: Path) -> None:
+    """It is started by a boot, does nothing without them, and ends them with its few rights."""
+    unit, noted = "gitlab-mm-backup-uploads.service", "/var/lib/gitlab-mm-backup/uploads.json"
+    day = "/var/opt/gitlab/mattermost/data/20240101"
+    with Lab(base=base, systemd=True) as lab:
+        gitlab = install(lab, Spec())
+        product = install_product(lab, deb)
+        gitlab.seed()
+        lab.write(f"{DIST}/gitlab-mm-faults.pth", LOADER)
+        lab.run("sh", "-ec", f"mkdir {day}; echo earlier > {day}/file; chown -R mattermost {day}")
+        made = product.backup()
+        assert lab.run("systemctl", "is-enabled", unit).stdout == "enabled\n"
+        assert lab.run("systemctl", "start", unit, check=False).returncode == 0
+        lab.run("rm", f"{day}/file")
+        words = ("restore", "--yes", *QUICK, "--uploads-later", made)
+        fault = environment(Fault("restore.uploads_later:_unpack_batch"))
+        killed = lab.run("gitlab-mm", *words, env=fault, check=False)
+        assert killed.returncode == -9 and lab.path(noted).exists()
+        lab.run("systemctl", "start", unit)
+        wait_until(lambda: not lab.path(noted).exists(), 60, "the unit")
+        assert lab.read(f"{day}/file") == "earlier\n"
+        assert lab.run("stat", "-c", "%U", f"{day}/file").stdout == "mattermost\n"
+        ended = ("systemctl", "show", "-P", "ActiveState", unit)
+        wait_until(lambda: lab.run(*ended).stdout != "active\n", 20, "the end of the unit")
+        assert lab.run(*ended).stdout == "inactive\n"

@@ -472,7 +472,7 @@ def test_what_is_not_as_in_the_set_is_unpacked(uploads: Uploads, change: str) ->
 
 def test_kill_9_while_it_is_taken(uploads: Uploads) -> None:
     """What was moved is not unpacked again, and the rest is."""
-    fault = Fault("restore.uploads_there:take", "after")
+    fault = Fault("restore.earlier_uploads:take", "after")
     assert uploads.restore(fault=fault).code == -9
     uploads.swap()
     assert uploads.server.journal, "the previous state is not removed yet"
@@ -550,3 +550,32 @@ def test_a_data_directory_on_its_own_disk(mounted: Uploads, files: str) -> None:
     server.gitlab.restart_mattermost()
     assert mounted.run("restore", "--continue").code == 0
     mounted.expect()
+
+
+def test_a_set_in_a_restic_repository(uploads: Uploads) -> None:
+    """It is fetched, and its uploads come in a second pass; after a kill it is fetched again."""
+    lab, server = uploads.lab, uploads.server
+    config, word = "/etc/gitlab-mm-backup/config.yml", "/etc/gitlab-mm-backup/word"
+    before, kept = lab.read(config), (dict(server.sets), dict(server.states))
+    lab.write(word, "correct horse\n", mode=0o600)
+    lab.run("restic", "init", "--repo", "/srv/repository", "--password-file", word)
+    lab.write(
+        config,
+        f"store: restic\nrestic:\n  repository: /srv/repository\n  password_file: {word}\n",
+        mode=0o640,
+    )
+    record(server, server.live, SMALL)
+    server.sets[server.live] = server.sets[server.live].rpartition("/")[2]
+    lab.run("sh", "-ec", f"cd {DATA}; touch {' '.join(DAYS[:3])}; rm -r {DAYS[2]}/teams/noteam")
+    server.live = server.other
+    uploads.killed(Fault(MERGE))
+    assert (
+        server.sets[server.live]
+        in server.run("delete", "--yes", server.sets[server.live]).error["message"]
+    )
+    assert uploads.run("restore", "--continue").code == 0
+    uploads.expect()
+    lab.write(config, before, mode=0o640)
+    server.sets, server.states = kept
+    server.live = "A"
+    assert server.run("restore", "--yes", *QUICK, server.sets["A"]).code == 0

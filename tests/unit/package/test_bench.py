@@ -103,6 +103,7 @@ def test_a_restore_stands_against_hand_and_recipe() -> None:
     group = {
         "ours": took(8.0, downtime=7.0, apart=2.5),
         "search later": took(8.0, downtime=3.0, apart=2.5),
+        "uploads later": took(8.0, downtime=2.0, apart=1.5),
         "by hand at its best": took(7.0, downtime=7.0),
         "recipe": took(11.0, downtime=10.0),
         "start": took(1.5),
@@ -112,6 +113,8 @@ def test_a_restore_stands_against_hand_and_recipe() -> None:
         "restore, wall, against `pg_restore -j` and unpack by hand at their best": False,
         "restore, wall, against the serial recipe by hand": True,
         "stop to answered ping with `--search-later`, against the serial recipe by hand": True,
+        "stop to answered ping with `--search-later --uploads-later`, "
+        "against the serial recipe by hand": False,
         "downtime of a restore without the loads, beyond Mattermost's own start": True,
     }
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.restore import folder_swap, unpack, uploads_later, uploads_there
+from gitlab_mm_backup.restore import earlier_uploads, folder_swap, unpack, uploads_later
+from gitlab_mm_backup.restore.earlier_uploads import Look
 from gitlab_mm_backup.restore.plan import RestoreOptions
-from gitlab_mm_backup.restore.uploads_there import Look
 from gitlab_mm_backup.store import frames, verify
 from gitlab_mm_backup.store.archive_rules import line_of
 from gitlab_mm_backup.store.frames import INDEX
@@ -37,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames of a few uploads, and a batch for each day."""
     monkeypatch.setattr(frames, "LARGEST", 100_000)
     monkeypatch.setattr(frames, "_HEADERS", 4096)
-    monkeypatch.setattr(uploads_later, "_BATCH", 1)
+    monkeypatch.setattr(earlier_uploads, "_BATCH", 1)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_two_passes_bring_what_one_does(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     whole = sites.restore(set_, tmp_path / "one")
-    later = uploads_later._split(looked(set_))
+    later = earlier_uploads.split(looked(set_))
     assert later is not None
     home = sites.restore(set_, tmp_path / "two", later.without)
     data, site = home / "data", sites.site(tmp_path / "two")
@@ -135,7 +135,7 @@ def test_two_passes_bring_what_one_does(
 def test_only_frames_that_are_needed_are_read(sites: House) -> None:
     """Before the start, and for each day: no frame of the one that has many."""
     set_ = plain(sites)
-    later = uploads_later._split(looked(set_))
+    later = earlier_uploads.split(looked(set_))
     assert later is not None
     whole = set_.manifest.parts["files"].bytes
     many = next(batch for batch in later.batches if batch.earliest == LATER[2])
@@ -147,12 +147,12 @@ def test_only_frames_that_are_needed_are_read(sites: House) -> None:
 
 def test_what_is_recorded_as_done_is_not_divided_again(sites: House) -> None:
     set_ = plain(sites)
-    every = uploads_later._split(looked(set_))
-    rest = uploads_later._split(looked(set_, before=LATER[2], there=(LATER[0],)))
+    every = earlier_uploads.split(looked(set_))
+    rest = earlier_uploads.split(looked(set_, before=LATER[2], there=(LATER[0],)))
     assert every is not None and rest is not None
     assert [batch.earliest for batch in every.batches] == sorted(LATER, reverse=True)
     assert [batch.earliest for batch in rest.batches] == [LATER[1]]
-    assert uploads_later._split(looked(set_, before=LATER[0])) is None
+    assert earlier_uploads.split(looked(set_, before=LATER[0])) is None
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_what_is_there_is_moved(sites: House, tmp_path: Path) -> None:
     live.mkdir()
     os.utime(data / LATER[1] / "teams/noteam/00/a file.bin", (1, 1))
     (data / LATER[2] / "one more").touch()
-    assert uploads_there.take(set_, look.digests, data, live, ACCOUNT + 1) == []
-    taken = uploads_there.take(set_, look.digests, data, live, ACCOUNT)
+    assert earlier_uploads.take(set_, look.digests, data, live, ACCOUNT + 1) == []
+    taken = earlier_uploads.take(set_, look.digests, data, live, ACCOUNT)
     assert [day.decode() for day in taken] == [LATER[3], LATER[0]]
     assert sorted(os.listdir(live)) == [LATER[0], LATER[3]]
     assert not (data / LATER[0]).exists() and (data / LATER[1]).exists()
@@ -266,5 +266,5 @@ def test_other_bytes_of_the_same_size_and_time(sites: House, tmp_path: Path) -> 
             ns=(0, status.st_mtime_ns + int(name) * 10**9),
         )
     with pytest.raises(Failure, match="has other bytes"):
-        uploads_there.take(set_, look.digests, data, live, ACCOUNT)
+        earlier_uploads.take(set_, look.digests, data, live, ACCOUNT)
     assert not os.listdir(live)

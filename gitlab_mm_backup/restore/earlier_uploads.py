@@ -1,7 +1,8 @@
-"""Uploads of earlier days, as a set has them; those that are there already are not unpacked again.
+"""Uploads of earlier days: how a set has them, in which batches they are unpacked, and what is there.
 
-These are moved out of the previous data directory after Mattermost's start, before it is removed.
-Nothing is shared by two directories: Mattermost appends to an upload that a client sends in pieces.
+Those that are there already are moved out of the previous data directory after Mattermost's start,
+before it is removed. Nothing is shared by two directories: Mattermost appends to an upload that a
+client sends in pieces.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from tarfile import TarInfo
 
 from ..errors import Failure
-from ..store import verify
-from ..store.archive_reader import MemberContent
-from ..store.frames import NameLine
+from ..store import frame_index, verify
+from ..store.archive_reader import MemberContent, Portion
+from ..store.frame_index import Slice
+from ..store.frames import INDEX, NameLine
 from ..store.sets import BackupSet
 from ..system import files
 from . import folder_swap
+from .unpack import Without
 
 _RECENT = timedelta(days=7)  # before the set was made: their uploads are there at the start
 _DAY = 8  # digits
 FIRST = b""  # in place of a day: what is there before the start
+_BATCH = 256 << 20  # bytes of the tar, at least, that are unpacked, synced and moved at once
+_ALL = -1  # in place of the start of a slice: the whole part, which has no index
 _SAMPLES = 50  # days of which one file is compared by its bytes
 _CHUNK = 1 << 20
 
@@ -91,6 +96,101 @@ class Look:
         target = os.fsdecode(member.target) if is_link else ""
         size = member.size if member.kind == b"-" else 0
         self.digests.setdefault(day, Digest()).add(name, kind | mode, size, seconds, target)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All uploads of some days, unpacked together: a directory may come before what it is in."""
+
+    earliest: str  # of the days
+    portions: Mapping[str, Portion]  # by the name of the set of the chain, oldest first
+    bytes: int  # of the tar
+
+
+@dataclass(frozen=True)
+class Later:
+    """The uploads of a set that are unpacked later, in order, and what a restore leaves out."""
+
+    look: Look
+    days: Mapping[str, int]  # bytes of each
+    batches: Sequence[Batch]
+    without: Mapping[str, Without]  # by the name of the set of the chain
+
+    @property
+    def bytes(self) -> int:
+        return sum(batch.bytes for batch in self.batches)
+
+
+def split(look: Look) -> Later | None:
+    """Divide the files part of each set of the chain; None where nothing is left for later."""
+    data = look.set.manifest.files.folders.get("data", "")
+    days: dict[bytes, list[tuple[str, Slice]]] = {}
+    without = dict[str, Without]()
+    for link in look.set.chain:
+        slices = _slices(link, look)
+        if slices is None:
+            return None
+        first = [slice_ for slice_ in slices if FIRST in slice_.groups]
+        for slice_ in slices:
+            for day in slice_.groups:
+                days.setdefault(day, []).append((link.name, slice_))
+        here = [day for day in days if day != FIRST]
+        without[link.name] = Without(_paths(data, here), _portion(first))
+    days.pop(FIRST, None)
+    batches = list(_batches(data, days))
+    sizes = {day.decode(): _size(days[day], day) for day in days}
+    return Later(look, sizes, batches, without) if batches else None
+
+
+def _slices(link: BackupSet, look: Look) -> list[Slice] | None:
+    """Return the slices of one set; a set without an index is one slice, None if in a chain."""
+    if INDEX in link.manifest.parts:
+        size = link.manifest.parts["files"].bytes
+        return frame_index.slices(link.file(INDEX), size, look.day)
+    return [Slice(_ALL, _ALL, {FIRST: 0, **look.days})] if look.set.base is None else None
+
+
+def _batches(data: str, days: Mapping[bytes, Sequence[tuple[str, Slice]]]) -> Iterator[Batch]:
+    """Yield the days, newest first, in batches of at least _BATCH bytes."""
+    together, size = list[bytes](), 0
+    for day in sorted(days, reverse=True):
+        together.append(day)
+        size += _size(days[day], day)
+        if size >= _BATCH:
+            yield _batch(data, days, together, size)
+            together, size = [], 0
+    if together:
+        yield _batch(data, days, together, size)
+
+
+def _size(slices: Sequence[tuple[str, Slice]], day: bytes) -> int:
+    return sum(slice_.groups[day] for _, slice_ in slices)
+
+
+def _batch(
+    data: str,
+    days: Mapping[bytes, Sequence[tuple[str, Slice]]],
+    together: Sequence[bytes],
+    size: int,
+) -> Batch:
+    portions = {}
+    for link in dict.fromkeys(link for day in together for link, _ in days[day]):
+        here = [day for day in together if any(link == name for name, _ in days[day])]
+        slices = {part.start: part for day in here for name, part in days[day] if name == link}
+        portion = _portion([slices[start] for start in sorted(slices)])
+        portions[link] = portion._replace(members=_paths(data, here))
+    return Batch(together[-1].decode(), portions, size)
+
+
+def _paths(data: str, days: Iterable[bytes]) -> list[str]:
+    return [f"{data}/{day.decode()}" for day in sorted(days)]
+
+
+def _portion(slices: Sequence[Slice]) -> Portion:
+    """Return the portion that consists of ``slices``."""
+    if any(slice_.start == _ALL for slice_ in slices):
+        return Portion()
+    return Portion([(slice_.start, slice_.length) for slice_ in slices])
 
 
 def take(
