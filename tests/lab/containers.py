@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.lab.disks import disk_room
-from tests.lab.errors import LabError
+from tests.lab.errors import LabError, wait_until
 from tests.lab.omnibus import Omnibus, Spec
 from tests.lab.sandbox import PYTHON, Bind, Lab
 
@@ -31,6 +31,12 @@ for bin in /opt/gitlab/embedded/postgresql/*/bin; do
     from=$(readlink -f "$bin")
     rm "$bin"
     cp -a "$from" "$from/../lib" "${bin%/bin}"
+    # One starts only where the image's own files are.
+    mkdir /usr/lib/in-the-image
+    cp /bin/dash /usr/lib/in-the-image/sh
+    mv "$bin/pg_dump" "$bin/pg_dump.whole"
+    printf '#!/usr/lib/in-the-image/sh\\nexec %s.whole "$@"\\n' "$bin/pg_dump" >"$bin/pg_dump"
+    chmod 0755 "$bin/pg_dump"
 done
 """
 # What a container writes to in its root file system; all else can be read by everybody.
@@ -182,6 +188,12 @@ class Podman:
         self._first = 0
         omnibus.wait_until_ready(60)
         return omnibus
+
+    def stop(self, name: str) -> None:
+        """Stop a container at once; on a busy machine podman itself may complain."""
+        self("stop", "--time", "0", name, check=False)
+        state = ("inspect", "--format", "{{.State.Status}}", name)
+        wait_until(lambda: self(*state).strip() == "exited", 30, "the end of the container")
 
     def inside(self, name: str, *, user: bool = False) -> Inside:
         """The running container as a lab."""
