@@ -131,7 +131,7 @@ def _plan(
 ) -> tuple[file_list.ChangePlan, BackupSet | None]:
     """Return the changes and their base; if most has changed, it becomes a full set."""
     if base is not None:
-        with file_list.opened(base.file(LISTING)) as before:
+        with file_list.bases(base.file(LISTING)) as before:
             planned = file_list.plan(now, before, len(base.chain), folders, marked)
         if planned.changed.size * 2 <= planned.whole.size:
             return planned, base

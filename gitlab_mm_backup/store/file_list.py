@@ -32,6 +32,10 @@ from .frames import NameLine, told
 LISTING = "listing"  # name of the part
 _CHUNK = 1 << 20
 _RECORD = re.compile(rb"(/[^\0]*)//(\d{1,4}) ([fdlh]) (\d{1,20}) ([0-9. ]+)")
+_LEVEL = re.compile(rb"//\d{1,4} ")
+_SIZE = re.compile(rb"//0 f (\d+) ")
+_ALONE = b" 1"  # ends the record of a file that has one name only: no hard links
+_NONE = (b"", b"")
 _PRINTED = "%p//0 %y %s %m %i %T@ %C@ %n\\0"
 _VANISHED = re.compile(rb"find: .*: No such file or directory")
 
@@ -57,14 +61,7 @@ class FileEntry(NamedTuple):
     @property
     def alone(self) -> bool:
         """Whether it has one name only (no hard links)."""
-        return self.kind == b"d" or self.state.endswith(b" 1")
-
-    def same(self, now: FileEntry) -> bool:
-        """Tell whether the file is unchanged ``now``.
-
-        Never for a file with hard links: all its names must be in one archive.
-        """
-        return self.alone and (self.kind, self.size, self.state) == (now.kind, now.size, now.state)
+        return self.kind == b"d" or self.state.endswith(_ALONE)
 
 
 def _add(entry: FileEntry, *amounts: Contents) -> None:
@@ -111,22 +108,39 @@ def opened(path: Path) -> Iterator[Iterator[FileEntry]]:
 
 def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[FileEntry]:
     """Yield the entries in ``stream``; raises Failure for an invalid listing."""
-    rest, before = b"", b""
+    before = b""
+    for record in _records(stream, where):
+        entry = _parsed(record, where)
+        if entry.key <= before or b"/../" in entry.path + b"/":
+            raise _invalid(where, ascii(record[:200]))
+        before = entry.key
+        yield entry
+
+
+def _chunks(stream: IO[bytes], where: str = "a listing") -> Iterator[bytes]:
+    """Yield the records in ``stream``, many at a time; raises Failure for an incomplete last one."""
+    rest = b""
     while piece := stream.read(_CHUNK):
-        *records, rest = (rest + piece).split(b"\0")
-        for record in records:
-            found = _RECORD.fullmatch(record)
-            if found is None or found[1] + b"//" <= before or b"/../" in found[1] + b"/":
-                raise Failure(f"{where} is not a listing", ascii(record[:200]))
-            before = found[1] + b"//"
-            yield FileEntry(found[1], int(found[2]), found[3], int(found[4]), found[5])
+        complete, nul, rest = (rest + piece).rpartition(b"\0")
+        yield complete + nul
     if rest:
-        raise Failure(f"{where} is not a listing", "it ends in the middle of a record")
+        raise _invalid(where, "it ends in the middle of a record")
 
 
-def _again(file: IO[bytes]) -> Iterator[FileEntry]:
-    file.seek(0)
-    return entries(file)
+def _records(stream: IO[bytes], where: str = "a listing") -> Iterator[bytes]:
+    for chunk in _chunks(stream, where):
+        yield from chunk.split(b"\0")[:-1]
+
+
+def _parsed(record: bytes, where: str = "a listing") -> FileEntry:
+    found = _RECORD.fullmatch(record)
+    if found is None:
+        raise _invalid(where, ascii(record[:200]))
+    return FileEntry(found[1], int(found[2]), found[3], int(found[4]), found[5])
+
+
+def _invalid(where: str, detail: str) -> Failure:
+    return Failure(f"{where} is not a listing", detail)
 
 
 @dataclass
@@ -139,21 +153,38 @@ class ChangePlan:
     changed: Contents = field(default_factory=Contents)
     whole: Contents = field(default_factory=Contents)
 
-    def entries(self) -> Iterator[FileEntry]:
-        for entry in _again(self.marked):
-            yield entry._replace(level=self.level) if entry.path in self.folders else entry
+    def records(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield each record of the new listing, and whether it is packed now."""
+        ours, folders = b"//%d " % self.level, self.folders
+        self.marked.seek(0)
+        for record in _records(self.marked):
+            yield record, ours in record or record[: record.index(b"//")] in folders
 
     def write_names(self, file: IO[bytes]) -> None:
         """Write the names to pack for tar's --null --files-from, beginning at the root."""
-        for entry in self.entries():
-            if entry.level == self.level:
-                file.write(entry.path[1:] + b"\0")
+        for record, packed in self.records():
+            if packed:
+                file.write(record[1 : record.index(b"//")] + b"\0")
         file.flush()
+
+
+@contextlib.contextmanager
+def bases(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
+    """Yield the records of a base's listing, for ``plan``: as they are, and at level 0.
+
+    It is a part of a set of this host whose checksum was compared.
+    """
+    with open(path, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
+        yield (
+            both
+            for chunk in _chunks(stream, str(path))
+            for both in zip(chunk.split(b"\0")[:-1], _LEVEL.sub(b"//0 ", chunk).split(b"\0"))
+        )
 
 
 def plan(
     now: IO[bytes],
-    before: Iterable[FileEntry],
+    before: Iterable[tuple[bytes, bytes]],
     level: int,
     always: Collection[Path],
     marked: IO[bytes],
@@ -161,21 +192,31 @@ def plan(
     """Compare ``now`` with the listing ``before`` of the base set, the last of its chain.
 
     Parent directories of changed files are packed too, because unpacking changes their times. The
-    folders ``always`` are in every archive, so that tar finds them.
+    folders ``always`` are in every archive, so that tar finds them. Nearly all records are equal:
+    there may be a million, and only the others are parsed. All names of a file with hard links
+    are packed anew, because they must be in one archive.
     """
     made = ChangePlan(level, marked, {os.fsencode(path) for path in always})
     below = iter(before)
-    old = next(below, None)
-    for entry in _again(now):
-        while old is not None and old.key < entry.key:
-            old = next(below, None)
-        _add(entry, made.whole)
-        if old is not None and old.path == entry.path and old.same(entry):
-            made.marked.write(old.record)
-            continue
-        _add(entry, made.changed)
-        made.folders.add(os.path.dirname(entry.path))
-        made.marked.write(entry._replace(level=level).record)
+    old, same = next(below, _NONE)
+    now.seek(0)
+    for chunk in _chunks(now):
+        sizes = _SIZE.findall(chunk)
+        made.whole.files += len(sizes)
+        made.whole.size += sum(map(int, sizes))
+        for record in chunk.split(b"\0")[:-1]:
+            if record != same:
+                key = record[: record.index(b"//") + 2]
+                while old and old[: old.index(b"//") + 2] < key:
+                    old, same = next(below, _NONE)
+            if record == same and (record.endswith(_ALONE) or b"//0 d " in record):
+                marked.write(old + b"\0")
+                old, same = next(below, _NONE)
+                continue
+            entry = _parsed(record)
+            _add(entry, made.changed)
+            made.folders.add(os.path.dirname(entry.path))
+            marked.write(entry._replace(level=level).record)
     return made
 
 
@@ -188,10 +229,11 @@ class ListingWriter:
 
     def __init__(self, planned: ChangePlan, into: IO[bytes]) -> None:
         self.packed = Contents()
-        self.whole = Contents()
+        whole, changed = planned.whole, planned.changed
+        self.whole = Contents(whole.files - changed.files, whole.size - changed.size)
         self._level = planned.level
         self._shifted: set[bytes] = set()  # directories that are none any more
-        self._planned = planned.entries()
+        self._planned = planned.records()
         self._into = into
 
     def add_line(self, line: bytes) -> None:
@@ -203,33 +245,39 @@ class ListingWriter:
         earlier one: no restore could unpack that below a link.
         """
         packed = told(line)
-        for entry in self._planned:
-            if entry.level == self._level and entry.path == packed.path:
-                kind = {b"-": b"f"}.get(packed.kind, packed.kind)
-                if entry.kind == b"d" != kind:
-                    self._shifted.add(entry.path)
-                if kind in b"fdlh":
-                    size = packed.size if kind == b"f" else entry.size
-                    self._add(entry._replace(kind=kind, size=size))
+        for record, ours in self._planned:
+            if not ours:
+                self._write(record + b"\0")
+            elif record[: record.index(b"//")] == packed.path:
+                self._add(_parsed(record), packed)
                 return
-            if entry.level != self._level:
-                self._add(entry)
         raise Failure("tar packed a file that was not in its list", ascii(line[:200]))
 
     def finish(self) -> None:
         """Write the entries after the last that was packed."""
-        for entry in self._planned:
-            if entry.level != self._level:
-                self._add(entry)
+        for record, ours in self._planned:
+            if not ours:
+                self._write(record + b"\0")
         self._into.flush()
 
-    def _add(self, entry: FileEntry) -> None:
-        if self._shifted and not self._shifted.isdisjoint(_above(entry.path)):
-            raise Shifted(
-                "A directory was replaced by something else", ascii(os.path.dirname(entry.path))
-            )
-        self._into.write(entry.record)
-        _add(entry, self.whole, *([self.packed] if entry.level == self._level else []))
+    def _add(self, entry: FileEntry, packed: NameLine) -> None:
+        kind = {b"-": b"f"}.get(packed.kind, packed.kind)
+        if entry.kind == b"d" != kind:
+            self._shifted.add(entry.path)
+        if kind in b"fdlh":
+            size = packed.size if kind == b"f" else entry.size
+            now = entry._replace(level=self._level, kind=kind, size=size)
+            self._write(now.record)
+            _add(now, self.whole, self.packed)
+
+    def _write(self, record: bytes) -> None:
+        if self._shifted:
+            path = record[: record.index(b"//")]
+            if not self._shifted.isdisjoint(_above(path)):
+                raise Shifted(
+                    "A directory was replaced by something else", ascii(os.path.dirname(path))
+                )
+        self._into.write(record)
 
 
 @dataclass
