@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.bench import against, bars, contests, many, often, page, results
+from tests.bench import against, bars, contests, many, often, page, results, small
 from tests.bench.host import Host, host, remove_remains
 from tests.lab.errors import LabError
 
@@ -34,6 +34,7 @@ CONTESTS = {
     "repository": contests.repository,
     "often": often.often,
     "many": many.many,
+    "small": small.small,
 }
 GROWTH = "growth"
 SIZES = (0.25, 0.5, 1.0)

@@ -132,6 +132,15 @@ def _many(group: Group) -> Iterator[Row]:
         )
 
 
+def _small(group: Group) -> Iterator[Row]:
+    found = ratio(group["verify"], group["backup"])
+    yield _line("verification of 200,000 small uploads, wall, against their backup", 0.5, found)
+    found = ratio(group["night"], group["backup"])
+    yield _line(
+        "incremental night of one upload among 200,000, wall, against all of them", 0.6, found
+    )
+
+
 def _things(group: Group) -> Iterator[Row]:
     title = "one upload out of a set, wall, against `zstd -dc` and `tar -x` of all"
     yield _line(title, 0.05, ratio(group["one upload"], group["by hand: all"]))
@@ -199,5 +208,6 @@ LINES: Mapping[str, Callable[[Group], Iterator[Row]]] = {
     "repository": _repository,
     "often": _often,
     "many": _many,
+    "small": _small,
     "growth": _growth,
 }

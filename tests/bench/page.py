@@ -30,6 +30,7 @@ TITLES = {
     "nights": "Nights with 1 % more",
     "repository": "A restic repository",
     "many": "Many sets",
+    "small": "Many small uploads",
     "often": "A run every quarter of an hour",
     "growth": "Growth",
 }
