@@ -90,8 +90,9 @@ def has_names(set_: BackupSet) -> bool:
 
 
 def _is_named(table: Table) -> bool:
+    """Tell whether the names have all that is wanted; without columns that is the whole line."""
     there = NAMED.get(table.name, ())
-    return table.begin is None and set(table.columns) <= set(there)
+    return bool(table.columns) and table.begin is None and set(table.columns) <= set(there)
 
 
 @contextlib.contextmanager
