@@ -298,6 +298,8 @@ def load(
 
 def container() -> str:
     """Return the container that config.yml names, "" for none; whatever else is wrong with it."""
+    if not file().is_file():  # a pipe can be read once, by the command
+        return ""
     try:
         given = config_file.read(file(), OPTIONS, required=False)
     except Failure:

@@ -48,6 +48,7 @@ def test_every_example_is_used_here(server: Server) -> None:
         "config.yml",
         "copy-to-disk",
         "cron.d",
+        "gitlab-container.service",  # in test_gitlab of the containers
         "nginx-mattermost.conf",
     }
 
