@@ -287,7 +287,7 @@ def test_what_is_there_is_only_replaced_on_demand(move: Move) -> None:
 def test_a_standalone_site_is_backed_up_and_put_back(move: Move) -> None:
     answer = move.run("backup")
     assert answer.code == 0, answer
-    assert sorted(answer.document["parts"]) == ["database", "files", "index", "settings"]
+    assert sorted(answer.document["parts"]) == ["database", "files", "index", "names", "settings"]
     manifest = json.loads(move.new.lab.read(f"{answer.document['path']}/manifest.json"))
     assert manifest["kind"] == "standalone"
     assert manifest["credentials"]["verified"] is True  # by a probe: that GitLab is elsewhere
