@@ -31,31 +31,25 @@ class Live:
 
 
 @progress.waiting("database")
-def look(site: Site | None) -> Live:
-    """Query the database; one that is missing or does not answer gives no facts."""
+def look(site: Site | None, *, counted: bool = True) -> Live:
+    """Query the database; one that is missing or does not answer gives no facts.
+
+    Counting takes long in a large database: without ``counted`` it is only known whether it is used.
+    """
     if site is None:
         return Live()
     try:
         with connection.within(site.database) as session:
-            installation, counted = contents.installation(session), contents.count(session)
+            installation = contents.installation(session)
+            if not counted:
+                return Live(installation, in_use=contents.in_use(session))
+            people = contents.count(session)
             absent = "" if contents.present(session) else _ABSENT
     except Failure as failure:
         return Live(trouble=str(failure))
-    if absent or counted is None:
+    if absent or people is None:
         return Live(installation, trouble=absent or _UNEXPECTED)
-    return Live(installation, counted)
-
-
-@progress.waiting("database")
-def glance(site: Site | None) -> Live:
-    """Do the same without counting, which takes long in a large database."""
-    if site is None:
-        return Live()
-    try:
-        with connection.within(site.database) as session:
-            return Live(contents.installation(session), in_use=contents.in_use(session))
-    except Failure as failure:
-        return Live(trouble=str(failure))
+    return Live(installation, people)
 
 
 def installation(site: Site | None, host: Host) -> str:

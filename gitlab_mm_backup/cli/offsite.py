@@ -142,9 +142,8 @@ def _newest() -> Want:
     from ..mattermost import detect
     from ..restore.choice import Want
 
-    return Want(
-        identity.known(), identity.full_hostname(), live.glance(detect.find_any()), sound=False
-    )
+    now = live.look(detect.find_any(), counted=False)
+    return Want(identity.known(), identity.full_hostname(), now, sound=False)
 
 
 @contextmanager

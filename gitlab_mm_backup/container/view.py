@@ -1,6 +1,6 @@
 """A container's GitLab as if it were installed here: its files at their places, in this process alone.
 
-The process gets mounts of its own in which the container's directories lie at GitLab's paths, and
+The process gets private mounts in which the container's directories lie at GitLab's paths, and
 the container's accounts are known. Programs below them run inside the container's file system
 (system/sandbox.py, Guest). Other processes of the host see none of it, and nothing is left.
 """

@@ -253,7 +253,7 @@ class KeptListing(Listing):
     """A listing that takes what it needs of a manifest from an earlier one.
 
     Every manifest and signature is read; what is left out is to parse and to check the same bytes
-    again, by their SHA-256. A file has what was found, for root alone and with a checksum of its own.
+    again, by their SHA-256. A file that only root can read has the results, with a checksum.
     """
 
     def __init__(self, path: Path | None = None) -> None:

@@ -1,6 +1,6 @@
 """Makes many sets, or copies at a remote, out of one, inside a lab: `python3 -m tests.bench.copies SET NUMBER`.
 
-Each has a name, a moment and a signature of its own, and the parts of the first by hard links. A quarter
+Each has its own name, time and signature, and hard links to the parts of the first. A quarter
 of an hour lies between two, the newest first.
 """
 

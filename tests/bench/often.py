@@ -105,7 +105,7 @@ class Quarters:
         return run
 
     def watched(self, name: str) -> Run:
-        """A run whose transactions are looked at; that costs time of its own."""
+        """A run whose transactions are looked at, which slows it down."""
 
         def run(sample: bool) -> tuple[Sample, int]:
             with self._looking() as held:
