@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import clock
 from ..errors import ExitCode, Failure, reason
@@ -30,6 +30,7 @@ class Step:
 
 
 _ABSENT = object()
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,7 @@ class Journal:
 
     def later(self) -> list[Index]:
         """Return the indexes still to build, in order."""
-        document = self._read(self._later)
-        try:
-            return [] if document is _ABSENT else [Index(**index) for index in document]
-        except TypeError as error:
-            raise _unreadable(self._later, reason(error)) from error
+        return self._entries(self._later, Index)
 
     def keep_later(self, indexes: Sequence[Index]) -> None:
         """Replace the list of indexes still to build."""
@@ -138,11 +135,15 @@ class Journal:
 
     def uploads(self) -> list[PendingUploads]:
         """Return the uploads still to unpack; the first entry counts, others are of before it."""
-        document = self._read(self._uploads)
+        return self._entries(self._uploads, PendingUploads)
+
+    def _entries(self, path: Path, kind: Callable[..., _Entry]) -> list[_Entry]:
+        """Return what a file lists; none where it is absent."""
+        document = self._read(path)
         try:
-            return [] if document is _ABSENT else [PendingUploads(**entry) for entry in document]
+            return [] if document is _ABSENT else [kind(**entry) for entry in document]
         except TypeError as error:
-            raise _unreadable(self._uploads, reason(error)) from error
+            raise _unreadable(path, reason(error)) from error
 
     def pending(self) -> PendingUploads | None:
         """Return the uploads of the live state that are still to unpack, None for none."""

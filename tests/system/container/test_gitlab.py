@@ -10,6 +10,7 @@ import json
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,34 +128,39 @@ def test_restore_over_the_live_state(site: Host, gitlab: Omnibus) -> None:
     assert gitlab.sign_in("alice").username == "alice"
 
 
+@contextmanager
+def slow(gitlab: Omnibus, name: str, text: str) -> Iterator[None]:
+    """Have the script ``text`` in place of a program of the container, kept beside it as NAME.kept."""
+    program = f"/opt/gitlab/embedded/bin/{name}"
+    gitlab.lab.run("mv", program, f"{program}.kept")
+    gitlab.lab.write(program, text, mode=0o755)
+    yield
+    gitlab.lab.run("mv", f"{program}.kept", program)
+
+
+def kill_during(site: Host, program: str, verb: str, *words: str) -> None:
+    """Run a command and kill it while ``program`` runs in the container; wait for the end of both."""
+    running = site.lab.popen("gitlab-mm", verb, *words)
+    there = ("pgrep", "-f", f"^{program}")
+    wait_until(lambda: site.lab.run(*there, check=False).stdout, 30, program)
+    site.lab.run("pkill", "-KILL", "-f", f"bin/gitlab-mm {verb}")
+    running.wait(10)
+    wait_until(lambda: not site.lab.run(*there, check=False).stdout, 10, f"the end of {program}")
+
+
 def test_nothing_runs_on_after_kill_9(site: Host, gitlab: Omnibus) -> None:
     """A program of the container dies with gitlab-mm; it is one here that takes a minute."""
-    program = "/opt/gitlab/embedded/bin/pg_dump"
-    gitlab.lab.run("mv", program, f"{program}.kept")
-    gitlab.lab.write(program, "#!/bin/sh\nexec sleep 61\n", mode=0o755)
-    running = site.lab.popen("gitlab-mm", "backup")
-    dumps = ("pgrep", "-f", "^sleep 61")
-    wait_until(lambda: site.lab.run(*dumps, check=False).stdout, 20, "pg_dump")
-    site.lab.run("pkill", "-KILL", "-f", "bin/gitlab-mm backup")
-    running.wait(10)
-    wait_until(lambda: not site.lab.run(*dumps, check=False).stdout, 10, "the end of pg_dump")
-    gitlab.lab.run("mv", f"{program}.kept", program)
+    with slow(gitlab, "pg_dump", "#!/bin/sh\nexec sleep 61\n"):
+        kill_during(site, "sleep 61", "backup")
     assert site.product("backup").code == 0
     assert site.product.leftovers() == []
 
 
 def test_a_restore_that_was_killed_is_rolled_back(site: Host, gitlab: Omnibus) -> None:
-    before, program = gitlab.state(), "/opt/gitlab/embedded/bin/pg_restore"
-    gitlab.lab.run("mv", program, f"{program}.kept")
-    text = f'#!/bin/sh\ncase "$*" in *--dbname*) exec sleep 62 ;; esac\nexec {program}.kept "$@"\n'
-    gitlab.lab.write(program, text, mode=0o755)
-    running = site.lab.popen("gitlab-mm", "restore", "--yes", "--no-safety-backup")
-    loads = ("pgrep", "-f", "^sleep 62")
-    wait_until(lambda: site.lab.run(*loads, check=False).stdout, 30, "pg_restore")
-    site.lab.run("pkill", "-KILL", "-f", "bin/gitlab-mm restore")
-    running.wait(10)
-    wait_until(lambda: not site.lab.run(*loads, check=False).stdout, 10, "the end of pg_restore")
-    gitlab.lab.run("mv", f"{program}.kept", program)
+    before = gitlab.state()
+    text = '#!/bin/sh\ncase "$*" in *--dbname*) exec sleep 62 ;; esac\nexec "$0.kept" "$@"\n'
+    with slow(gitlab, "pg_restore", text):
+        kill_during(site, "sleep 62", "restore", "--yes", "--no-safety-backup")
     assert site.product("restore", "--rollback").code == 0
     gitlab.wait_until_ready()
     assert differences(gitlab, before) == []
