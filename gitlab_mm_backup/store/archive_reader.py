@@ -17,7 +17,7 @@ from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command, Finished, Sink
-from .archive_rules import Known, Most, line_of, refuse_foreign, refuse_more
+from .archive_rules import Header, Known, Most, line_of, refuse_foreign, refuse_more
 from .archive_writer import Contents, member_name
 
 _CHUNK = 1 << 20
@@ -104,45 +104,6 @@ class ForwardReader(io.RawIOBase):
             self._on(piece)
 
 
-# Kinds of a header whose fields lie where POSIX has them: a file, a folder, links, and what
-# precedes a header that has a longer name or more attributes (pax, GNU).
-_PLAIN_KINDS = frozenset(b"0125xgLK")
-_NUMBERS = slice(100, 108), slice(124, 136), slice(136, 148), slice(148, 156)
-
-
-class _Header(tarfile.TarInfo):
-    """A tar header of which only the fields are read that a check needs.
-
-    tarfile reads sixteen fields and sums the bytes twice, which takes half of the time of a check.
-    """
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        """Return the header in a block of 512 bytes; tarfile reads the unusual ones."""
-        if len(buf) != tarfile.BLOCKSIZE or buf[156] not in _PLAIN_KINDS:
-            return super().frombuf(buf, encoding, errors)
-        try:
-            mode, size, mtime, noted = (int(buf[field].rstrip(b"\0 "), 8) for field in _NUMBERS)
-        except ValueError:  # not octal: 8 GiB and more in GNU's form
-            return super().frombuf(buf, encoding, errors)
-        # Each byte of the sum itself counts as a space.
-        if noted != sum(buf) - sum(buf[148:156]) + 8 * 0x20:
-            return super().frombuf(buf, encoding, errors)
-        header = cls(_text(buf[:100], encoding, errors))
-        header.mode, header.size, header.mtime = mode, size, mtime
-        header.type = bytes(buf[156:157])
-        header.linkname = _text(buf[157:257], encoding, errors)
-        if buf[345] and buf[156] not in b"LK":
-            header.name = f"{_text(buf[345:500], encoding, errors)}/{header.name}"
-        if header.type == tarfile.DIRTYPE:
-            header.name = header.name.rstrip("/")
-        return header
-
-
-def _text(field: bytes | bytearray, encoding: str, errors: str) -> str:
-    return field.partition(b"\0")[0].decode(encoding, errors)
-
-
 class TruncatedArchive(Failure):
     """An archive ends too early, or has data that are not tar."""
 
@@ -218,7 +179,7 @@ def inspect_stream(
     roots = [member_name(Path(folder)) for folder in allowed]
     forward = ForwardReader(stream, on, most.stream if most is not None else None)
     try:
-        with tarfile.open(fileobj=forward, mode="r:", tarinfo=_Header) as tar:
+        with tarfile.open(fileobj=forward, mode="r:", tarinfo=Header) as tar:
             for member in tar:
                 line = line_of(member)
                 refuse_foreign(line, roots, known, name)

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import stat
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tarfile import TarInfo
@@ -19,6 +20,11 @@ _PRIVILEGED = re.compile(rb"[sS]")  # in a mode as ls(1) has it
 # A tar's bytes for a member beside its content, members for a file (an upload has folders of its
 # own), and those that a tree has without any.
 _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
+
+# Kinds of a header whose fields lie where POSIX has them: a file, a folder, links, and what
+# precedes a header that has a longer name or more attributes (pax, GNU).
+_PLAIN_KINDS = frozenset(b"0125xgLK")
+_NUMBERS = slice(100, 108), slice(124, 136), slice(136, 148), slice(148, 156)
 
 
 class Known(Protocol):
@@ -44,6 +50,39 @@ class Most(NamedTuple):
     def stream(self) -> int:
         """Return the largest size of its archive, with headers, links and long names."""
         return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
+
+
+class Header(tarfile.TarInfo):
+    """A tar header of which only the fields are read that a check needs.
+
+    tarfile reads sixteen fields and sums the bytes twice, which takes half of the time of a check.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+        """Return the header in a block of 512 bytes; tarfile reads the unusual ones."""
+        if len(buf) != tarfile.BLOCKSIZE or buf[156] not in _PLAIN_KINDS:
+            return super().frombuf(buf, encoding, errors)
+        try:
+            mode, size, mtime, noted = (int(buf[field].rstrip(b"\0 "), 8) for field in _NUMBERS)
+        except ValueError:  # not octal: 8 GiB and more in GNU's form
+            return super().frombuf(buf, encoding, errors)
+        # Each byte of the sum itself counts as a space.
+        if noted != sum(buf) - sum(buf[148:156]) + 8 * 0x20:
+            return super().frombuf(buf, encoding, errors)
+        header = cls(_text(buf[:100], encoding, errors))
+        header.mode, header.size, header.mtime = mode, size, mtime
+        header.type = bytes(buf[156:157])
+        header.linkname = _text(buf[157:257], encoding, errors)
+        if buf[345] and buf[156] not in b"LK":
+            header.name = f"{_text(buf[345:500], encoding, errors)}/{header.name}"
+        if header.type == tarfile.DIRTYPE:
+            header.name = header.name.rstrip("/")
+        return header
+
+
+def _text(field: bytes | bytearray, encoding: str, errors: str) -> str:
+    return field.partition(b"\0")[0].decode(encoding, errors)
 
 
 def line_of(member: TarInfo) -> NameLine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import io
 import os
 import re
 import tempfile
@@ -11,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, NamedTuple
 
 from ..errors import Failure
 from ..system import process
@@ -20,9 +19,6 @@ from ..system.process import DECOMPRESS, Command
 from .archive_rules import Known, Most, refuse_foreign, refuse_more
 from .archive_writer import BYTES, Contents, member_name
 from .frames import BLOCK, LARGEST, NameLine, plain, told
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
 
 _CHUNK = 1 << 16  # bytes to read at once
 _LISTED = 1 << 18  # bytes of tar's listing
@@ -77,31 +73,6 @@ class Stretch(NamedTuple):
     run: Run  # without members
     records: Sequence[bytes]
     last: bool  # its last member takes the rest of the archive
-
-
-class _Piece(io.RawIOBase):
-    """The next ``length`` bytes of a stream, as if they were all."""
-
-    def __init__(self, stream: IO[bytes], length: int) -> None:
-        super().__init__()
-        self._stream, self._left = stream, length
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:
-        """Read up to the end of the piece; raises ValueError where the stream ends before."""
-        part = memoryview(buffer)[: self._left]
-        count: int = self._stream.readinto(part)  # type: ignore[attr-defined]
-        if not count and part:
-            raise ValueError(f"{self._left} bytes are missing")
-        self._left -= count
-        return count
-
-
-def piece(stream: IO[bytes], length: int) -> IO[bytes]:
-    """Return the next ``length`` bytes of ``stream`` as a stream; reading raises ValueError."""
-    return io.BufferedReader(_Piece(stream, length), _CHUNK)
 
 
 def skip(stream: IO[bytes], count: int) -> None:

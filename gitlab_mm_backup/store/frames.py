@@ -15,18 +15,22 @@ from __future__ import annotations
 import calendar
 import contextlib
 import functools
+import io
 import os
 import re
 import select
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ..errors import Failure
 from ..system import parallel, private_files, process
 from ..system.private_files import PipeEnd
 from ..system.process import Command, Sink
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 INDEX = "index"  # name of the part
 LARGEST = 64 << 20  # bytes of the tar in a frame
@@ -111,6 +115,31 @@ def plain(quoted: bytes) -> bytes:
 
 def _byte(escaped: bytes) -> bytes:
     return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
+
+
+class _Piece(io.RawIOBase):
+    """The next ``length`` bytes of a stream, as if they were all."""
+
+    def __init__(self, stream: IO[bytes], length: int) -> None:
+        super().__init__()
+        self._stream, self._left = stream, length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Read up to the end of the piece; raises ValueError where the stream ends before."""
+        part = memoryview(buffer)[: self._left]
+        count: int = self._stream.readinto(part)  # type: ignore[attr-defined]
+        if not count and part:
+            raise ValueError(f"{self._left} bytes are missing")
+        self._left -= count
+        return count
+
+
+def piece(stream: IO[bytes], length: int) -> IO[bytes]:
+    """Return the next ``length`` bytes of ``stream`` as a stream; reading raises ValueError."""
+    return io.BufferedReader(_Piece(stream, length), _LINES)
 
 
 class Cutter:

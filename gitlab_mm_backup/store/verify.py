@@ -16,7 +16,7 @@ from ..errors import Failure
 from ..system import parallel, process
 from ..system.parallel import Put
 from ..system.process import DECOMPRESS, Command
-from . import archive_reader, file_list, frame_index
+from . import archive_reader, file_list, frame_index, frames
 from .archive_reader import Each, MemberContent
 from .archive_rules import Known, Most, line_of
 from .archive_writer import Contents
@@ -257,7 +257,7 @@ def _read_place(set_: BackupSet, place: Place, stream: IO[bytes], each: Each) ->
             raise Failure("An archive differs from its index", ascii(place.path))
         each(member, read)
 
-    piece = frame_index.piece(stream, place.length)
+    piece = frames.piece(stream, place.length)
     archive_reader.inspect_stream(piece, "files", *_files(set_), take)
     if not count:
         raise Failure("An archive lacks a file of its index", ascii(place.path))

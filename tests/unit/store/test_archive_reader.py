@@ -356,7 +356,7 @@ def read_by(kind: type[tarfile.TarInfo], block: bytes) -> object:
 @settings(max_examples=500)
 @given(HEADERS)
 def test_a_header_is_read_as_tarfile_reads_it(block: bytes) -> None:
-    assert read_by(archive_reader._Header, block) == read_by(tarfile.TarInfo, block)
+    assert read_by(archive_rules.Header, block) == read_by(tarfile.TarInfo, block)
 
 
 @pytest.mark.parametrize("wrong", [0, 1])
@@ -367,7 +367,7 @@ def test_each_kind_of_header_is_read_as_tarfile_reads_it(
     kind: bytes, name: bytes, prefix: bytes, wrong: int
 ) -> None:
     block = _header(name, prefix, kind, GOOD_MODE, GOOD_SIZE, GOOD_TIME, b"ustar\x0000", wrong)
-    assert read_by(archive_reader._Header, block) == read_by(tarfile.TarInfo, block)
+    assert read_by(archive_rules.Header, block) == read_by(tarfile.TarInfo, block)
 
 
 @pytest.mark.parametrize("block", [b"", bytes(512), bytes(100)])
@@ -375,4 +375,4 @@ def test_what_is_no_header_is_refused_as_tarfile_refuses_it(block: bytes) -> Non
     with pytest.raises(tarfile.TarError) as theirs:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     with pytest.raises(type(theirs.value)):
-        archive_reader._Header.frombuf(block, "utf-8", "surrogateescape")
+        archive_rules.Header.frombuf(block, "utf-8", "surrogateescape")
