@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import itertools
 import os
 import tarfile
 import tempfile
@@ -17,91 +15,10 @@ from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command, Finished, Sink
-from .archive_rules import Header, Known, Most, line_of, refuse_foreign, refuse_more
+from .archive_rules import ForwardReader, Header, Known, Most, line_of, refuse_foreign, refuse_more
 from .archive_writer import Contents, member_name
 
 _CHUNK = 1 << 20
-# The most bytes to read at once: of a header, or of a file of settings.
-_LARGEST = 64 << 20
-
-
-class ForwardReader(io.RawIOBase):
-    """Forward-only file over a pipe, for tarfile: seek() skips ahead; checked bytes go on.
-
-    tarfile's own stream mode copies each skipped byte three times; this copies it once. Bytes are
-    forwarded to ``on`` in order; bytes that were read wait for ``release``.
-    """
-
-    def __init__(
-        self,
-        stream: IO[bytes],
-        on: Callable[[memoryview], object] = lambda piece: None,
-        most: int | None = None,
-    ) -> None:
-        super().__init__()
-        self._stream = stream
-        self._on = on
-        self._most = most  # bytes that it may have
-        self._held = bytearray()
-        self._at = 0
-        self._waste = memoryview(bytearray(_CHUNK))
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next ``size`` bytes, fewer only at the end; raises ValueError for too many."""
-        if size > _LARGEST:
-            raise ValueError(f"a header or a file of settings has {size} bytes")
-        piece = self._stream.read(size)
-        self._go_on(len(piece))
-        self._held += piece
-        return piece
-
-    def release(self) -> None:
-        """Forward the bytes read so far: their member passed the checks."""
-        if self._held:
-            self._on(memoryview(self._held))
-            self._held = bytearray()
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Forward the bytes up to ``offset``, or up to the end.
-
-        They are the content of a file whose header passed the checks. Raises
-        io.UnsupportedOperation for a position further back.
-        """
-        if whence != io.SEEK_SET or offset < self._at:
-            raise io.UnsupportedOperation("a pipe has no way back")
-        while self._at < offset:
-            passed = self._stream.readinto(self._waste[: offset - self._at])  # type: ignore[attr-defined]
-            if not passed:
-                break
-            self._go_on(passed)
-            self._pass_on(self._waste[:passed])
-        return self._at
-
-    def finish(self) -> None:
-        """Forward the rest; raises ValueError where it is more than the zero blocks of an end."""
-        rest = iter(lambda: self._stream.read(_CHUNK), b"")
-        for piece in itertools.chain([bytes(self._held)], rest):
-            self._go_on(len(piece))
-            if piece.count(0) != len(piece):
-                raise ValueError("there is data after its end, or an invalid header")
-            self._on(memoryview(piece))
-
-    def _go_on(self, count: int) -> None:
-        self._at += count
-        if self._most is not None and self._at > self._most:
-            raise ValueError(f"it goes on after {self._most} bytes, all that its set can have")
-
-    def _pass_on(self, piece: memoryview) -> None:
-        if self._held:  # what comes before it still waits
-            self._held += piece
-        else:
-            self._on(piece)
 
 
 class TruncatedArchive(Failure):

@@ -1,16 +1,18 @@
-"""What may be in an archive of ours: which members, and how much of them."""
+"""What may be in an archive of ours, and what looks at it: a pipe for tarfile, and quick headers."""
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import os
 import re
 import stat
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tarfile import TarInfo
-from typing import NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from ..errors import Failure
 from .archive_writer import Contents, leads_out
@@ -20,6 +22,9 @@ _PRIVILEGED = re.compile(rb"[sS]")  # in a mode as ls(1) has it
 # A tar's bytes for a member beside its content, members for a file (an upload has folders of its
 # own), and those that a tree has without any.
 _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
+_CHUNK = 1 << 20
+# The most bytes to read at once: of a header, or of a file of settings.
+_LARGEST = 64 << 20
 
 # Kinds of a header whose fields lie where POSIX has them: a file, a folder, links, and what
 # precedes a header that has a longer name or more attributes (pax, GNU).
@@ -50,6 +55,85 @@ class Most(NamedTuple):
     def stream(self) -> int:
         """Return the largest size of its archive, with headers, links and long names."""
         return self.bytes + _A_MEMBER * (_MEMBERS * self.files + _FOLDERS)
+
+
+class ForwardReader(io.RawIOBase):
+    """Forward-only file over a pipe, for tarfile: seek() skips ahead; checked bytes go on.
+
+    tarfile's own stream mode copies each skipped byte three times; this copies it once. Bytes are
+    forwarded to ``on`` in order; bytes that were read wait for ``release``.
+    """
+
+    def __init__(
+        self,
+        stream: IO[bytes],
+        on: Callable[[memoryview], object] = lambda piece: None,
+        most: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._on = on
+        self._most = most  # bytes that it may have
+        self._held = bytearray()
+        self._at = 0
+        self._waste = memoryview(bytearray(_CHUNK))
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next ``size`` bytes, fewer only at the end; raises ValueError for too many."""
+        if size > _LARGEST:
+            raise ValueError(f"a header or a file of settings has {size} bytes")
+        piece = self._stream.read(size)
+        self._go_on(len(piece))
+        self._held += piece
+        return piece
+
+    def release(self) -> None:
+        """Forward the bytes read so far: their member passed the checks."""
+        if self._held:
+            self._on(memoryview(self._held))
+            self._held = bytearray()
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Forward the bytes up to ``offset``, or up to the end.
+
+        They are the content of a file whose header passed the checks. Raises
+        io.UnsupportedOperation for a position further back.
+        """
+        if whence != io.SEEK_SET or offset < self._at:
+            raise io.UnsupportedOperation("a pipe has no way back")
+        while self._at < offset:
+            passed = self._stream.readinto(self._waste[: offset - self._at])  # type: ignore[attr-defined]
+            if not passed:
+                break
+            self._go_on(passed)
+            self._pass_on(self._waste[:passed])
+        return self._at
+
+    def finish(self) -> None:
+        """Forward the rest; raises ValueError where it is more than the zero blocks of an end."""
+        rest = iter(lambda: self._stream.read(_CHUNK), b"")
+        for piece in itertools.chain([bytes(self._held)], rest):
+            self._go_on(len(piece))
+            if piece.count(0) != len(piece):
+                raise ValueError("there is data after its end, or an invalid header")
+            self._on(memoryview(piece))
+
+    def _go_on(self, count: int) -> None:
+        self._at += count
+        if self._most is not None and self._at > self._most:
+            raise ValueError(f"it goes on after {self._most} bytes, all that its set can have")
+
+    def _pass_on(self, piece: memoryview) -> None:
+        if self._held:  # what comes before it still waits
+            self._held += piece
+        else:
+            self._on(piece)
 
 
 class Header(tarfile.TarInfo):
