@@ -181,12 +181,12 @@ class Archive:
     ) -> list[str]:
         """Unpack a folder of it; return, as text, what ``keeping`` cannot restore."""
         set_, never = self.set, [*excluded, *self.stale]
-        stream = set_.stream if self.part == "files" else None
+        stream, index = (set_.stream, set_.index) if self.part == "files" else (None, None)
         strange = self._by_number and not identity.known().owns(manifest.host_of(set_.manifest))
         options = keeping.options(strange)
         if stream is None:
             warned = archive_reader.unpack(
-                set_.file(self.part), folder, into, never, options, self.portion
+                set_.file(self.part), folder, into, never, options, self.portion, index
             )
         else:
             warned = stream.read_by(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -15,10 +18,13 @@ from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command, Finished, Sink
+from . import frame_index, frames
 from .archive_rules import ForwardReader, Header, Known, Most, line_of, refuse_foreign, refuse_more
 from .archive_writer import Contents, member_name
+from .frame_index import Run, Share
 
 _CHUNK = 1 << 20
+_SHARE = 256 << 20  # bytes, at least: making the directories that are in two takes a moment
 
 
 class TruncatedArchive(Failure):
@@ -121,25 +127,129 @@ def unpack(
     excluded: Iterable[str] = (),
     attributes: Iterable[str] = (),
     portion: Portion | None = None,
+    index: Path | None = None,
 ) -> str:
     """Unpack one absolute ``folder`` of a compressed tar to ``into``/<its last name>.
 
     Owners are set by name where this host has the name. Modes are kept, and with tar's options
     ``attributes`` the other attributes too. ``excluded`` are absolute paths below ``folder``.
-    With a ``portion`` nothing else is read. Returns the end of tar's warnings.
+    With a ``portion`` nothing else is read. With its ``index`` an archive that has no hard links
+    is unpacked by all processors. Returns the end of tar's warnings.
     """
-    members = portion.members if portion is not None else ()
-    with (
-        _extracting(folder, into, excluded, attributes, members) as extract,
-        open(archive, "rb") as packed,
-        progress.of_file("files", packed),
-    ):
-        if portion is None or portion.pieces is None:
-            *_, finished = process.pipeline(DECOMPRESS, extract, stdin=packed)
-        else:
-            *_, finished = _unpack_pieces(packed, portion.pieces, extract)
+    pieces, members = portion or Portion()
+    extracting = functools.partial(_extracting, folder, into, excluded, attributes)
+    shares = _shares(archive, index, pieces) if index is not None else ()
+    if index is not None and len(shares) > 1 and not members:
+        told = _unpack_shares(archive, index, shares, folder, into, extracting)
+    else:
+        with extracting(members) as extract, open(archive, "rb") as packed:
+            told = _unpack_alone(packed, pieces, extract)
     _take_privileges(into)
-    return finished.err
+    return told
+
+
+def _shares(
+    archive: Path, index: Path, pieces: Sequence[tuple[int, int]] | None
+) -> Sequence[Share]:
+    size = archive.stat().st_size
+    most = sum(length for _, length in pieces) if pieces is not None else size
+    count = min(len(os.sched_getaffinity(0)), most // _SHARE)
+    return frame_index.shares(index, size, count, pieces) if count > 1 else ()
+
+
+def _unpack_alone(
+    packed: IO[bytes], pieces: Sequence[tuple[int, int]] | None, extract: Command
+) -> str:
+    with progress.of_file("files", packed):
+        if pieces is None:
+            return process.pipeline(DECOMPRESS, extract, stdin=packed)[-1].err
+        return _unpack_pieces(packed, pieces, extract)[-1].err
+
+
+# Of tar, in a share that has nothing of the directory that is unpacked.
+_NOTHING_THERE = re.compile(
+    rb"tar: .*: Not found in archive|tar: Exiting with failure status due to previous errors"
+)
+
+
+def _unpack_shares(
+    archive: Path,
+    index: Path,
+    shares: Sequence[Share],
+    folder: str,
+    into: Path,
+    extracting: Callable[..., contextlib.AbstractContextManager[Command]],
+) -> str:
+    """Unpack shares at the same time.
+
+    Directories in several shares are made before, because one of two tars that make the same one
+    fails. They get their times after, because each tar that adds to one changes its time.
+    """
+    with tempfile.TemporaryFile() as divided:
+        members = _copy_divided(archive, index, shares, folder, divided)
+        with extracting(members, alone=True) as make, extracting() as extract:
+            ended = [_unpack_whole(divided, make)]
+            ended += _at_the_same_time(archive, shares, replace(extract, excused=_NOTHING_THERE))
+            ended.append(_unpack_whole(divided, make))
+    return "".join(finished.err for finished in ended)
+
+
+def _unpack_whole(tar: IO[bytes], extract: Command) -> Finished:
+    tar.seek(0)
+    return process.run(extract, stdin=tar)
+
+
+def _copy_divided(
+    archive: Path, index: Path, shares: Sequence[Share], folder: str, tar: IO[bytes]
+) -> list[str]:
+    """Write the members of the directories in several shares to ``tar``; return their paths."""
+    paths = {path for share in shares[1:] for path in frame_index.divided_before(share.first)}
+    above = os.fsencode(folder)
+    paths = {path for path in paths if path.startswith(above + b"/")} | {above}
+    with open(index, "rb") as packed:
+        runs = frame_index.find(packed, archive.stat().st_size, paths)
+    copied = []
+    for run in runs:
+        with unpacked(archive, run) as stream:
+            at = run.frames[0].start
+            for place in run.members:
+                frame_index.skip(stream, place.start - at)
+                tar.write(frames.piece(stream, place.length).read())
+                copied.append(os.fsdecode(place.path))
+                at = place.end
+    if not copied:
+        raise Failure(f"{archive.name} has nothing of {folder}")
+    tar.flush()
+    return copied
+
+
+@contextlib.contextmanager
+def unpacked(archive: Path, run: Run) -> Iterator[IO[bytes]]:
+    """Yield the tar in some frames of a files part."""
+    with (
+        open(archive, "rb") as packed,
+        parallel.part_of(packed, run.length, run.start) as piece,
+        process.output(DECOMPRESS, stdin=piece) as (stream, _),
+    ):
+        piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        yield stream
+
+
+def _at_the_same_time(archive: Path, shares: Sequence[Share], extract: Command) -> list[Finished]:
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(open(archive, "rb")) for _ in shares]
+        begins = [share.slices[0][0] for share in shares]
+
+        def done() -> int:
+            places = [os.lseek(file.fileno(), 0, os.SEEK_CUR) for file in files]
+            return sum(max(0, place - begin) for place, begin in zip(places, begins))
+
+        tasks = [
+            functools.partial(_unpack_pieces, file, share.slices, extract)
+            for file, share in zip(files, shares)
+        ]
+        with progress.measured("files", archive.stat().st_size, done):
+            return [ended[-1] for ended in parallel.run_all(*tasks)]
 
 
 def _unpack_pieces(
@@ -176,8 +286,12 @@ def _extracting(
     excluded: Iterable[str],
     attributes: Iterable[str],
     members: Iterable[str] = (),
+    alone: bool = False,
 ) -> Iterator[Command]:
-    """Yield the tar that unpacks its input, of ``folder`` only ``members`` where there are any."""
+    """Yield the tar that unpacks its input, of ``folder`` only ``members`` where there are any.
+
+    ``alone``: not what is in them.
+    """
     member = member_name(Path(folder))
     wanted = [member_name(Path(path)) for path in members] or [member]
     never = [member_name(Path(path)) for path in excluded]
@@ -195,6 +309,7 @@ def _extracting(
                 f"--strip-components={len(PurePosixPath(member).parts) - 1}",
                 "--same-owner",
                 "--preserve-permissions",
+                *(["--no-recursion"] if alone else []),
                 *attributes,
                 "--no-wildcards",
                 "--anchored",

@@ -26,6 +26,7 @@ _MOST = 8  # frames in a run, whose members are in memory
 _EACH = 1 << 62  # runs: more than a part has frames
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
 _FRAME_MARK = b"//="
+_SLASH = ord("/")
 _FRAME = re.compile(rb"//=(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})")
 
 
@@ -136,10 +137,7 @@ def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
     More where one would have more than _MOST frames; a member is in one stretch. Raises Failure for
     frames that are not valid.
     """
-    with open(index, "rb") as packed:
-        found = map(parsed, matching(packed, [_FRAME_MARK]))
-        frames = [frame for frame in found if isinstance(frame, Frame)]
-    check(frames, size)
+    frames = _frames(index, size)
     starts = {b"%d" % frame.start: number for number, frame in enumerate(frames)}
     each = min(_MOST, max(1, len(frames) // stretches))
     begun, members = 0, list[bytes]()
@@ -264,6 +262,50 @@ def _differs(how: str, record: bytes) -> Failure:
     return Failure(f"An archive {how}", ascii(record[:200]))
 
 
+class Share(NamedTuple):
+    """Some of the slices of a files part, to unpack beside other shares of it."""
+
+    slices: Sequence[tuple[int, int]]  # start and bytes in the file
+    first: bytes  # path of its first member
+
+
+def shares(
+    index: Path, size: int, count: int, slices: Sequence[tuple[int, int]] | None = None
+) -> list[Share]:
+    """Return ``count`` shares of a files part of ``size`` bytes, or of some ``slices`` of it.
+
+    They are in its order, of about the same size, and fewer where there are fewer slices. Raises
+    Failure as ``everything`` does.
+    """
+    places = {frame.start: frame.packed for frame in _frames(index, size)}
+    firsts = dict[int, bytes]()
+    with open(index, "rb") as packed:
+        for member in map(parsed, matching(packed, [b"//%d " % start for start in places])):
+            if isinstance(member, Place):
+                firsts[places[member.start]] = member.path
+    starts = sorted(firsts)
+    slices = slices or [(start, end - start) for start, end in zip(starts, [*starts[1:], size])]
+    whole, done = sum(length for _, length in slices), 0
+    groups: list[list[tuple[int, int]]] = []
+    for start, length in slices:
+        if done * count >= len(groups) * whole:
+            groups.append([])
+        groups[-1].append((start, length))
+        done += length
+    return [Share(group, firsts[group[0][0]]) for group in groups]
+
+
+def divided_before(path: bytes) -> Iterator[bytes]:
+    """Yield the directories that may have members both before the member ``path`` and after it.
+
+    In an archive in the order of a walk these are those above it; in that of the bytes of the
+    paths (see file_list.py), others too: a comes before a-b, but a/b after it.
+    """
+    for end, byte in enumerate(path):
+        if byte <= _SLASH and path[:end]:
+            yield path[:end]
+
+
 class Slice(NamedTuple):
     """Frames that can be read alone, and the bytes of the tar in them by group of members."""
 
@@ -285,6 +327,14 @@ def slices(index: Path, size: int, group: Callable[[bytes], bytes]) -> list[Slic
                 groups[group(place.path)] += place.length
         found.append(Slice(stretch.run.start, stretch.run.length, groups))
     return found
+
+
+def _frames(index: Path, size: int) -> list[Frame]:
+    with open(index, "rb") as packed:
+        found = map(parsed, matching(packed, [_FRAME_MARK]))
+        frames = [frame for frame in found if isinstance(frame, Frame)]
+    check(frames, size)
+    return frames
 
 
 def parsed(record: bytes) -> Frame | Place:

@@ -19,6 +19,7 @@ from ..errors import ExitCode, Failure, reason
 from ..system import files, humanize, progress
 from ..system.process import Command
 from ..translation import phrase
+from .frames import INDEX
 from .manifest import MANIFEST, SUMS, Manifest, Part, is_set_name, parse, sums, to_bytes
 
 T = TypeVar("T")
@@ -156,6 +157,12 @@ class BackupSet:
             return self.path / self.manifest.parts[part].file
         except KeyError:
             raise Failure(f"Set {self.name} holds no part {part}") from None
+
+    @property
+    def index(self) -> Path | None:
+        """The index of the files part, where several can unpack it: no member needs an earlier one."""
+        apart = INDEX in self.manifest.parts and self.manifest.hard_links is False
+        return self.file(INDEX) if apart else None
 
 
 @dataclass(frozen=True)

@@ -182,12 +182,7 @@ def _unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
         with process.output(there, DECOMPRESS) as (stream, _):
             yield stream
         return
-    with (
-        open(set_.file("files"), "rb") as packed,
-        parallel.part_of(packed, run.length, run.start) as piece,
-        process.output(DECOMPRESS, stdin=piece) as (stream, _),
-    ):
-        piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
+    with archive_reader.unpacked(set_.file("files"), run) as stream:
         yield stream
 
 
