@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tarfile import TarInfo
 from typing import IO, NamedTuple, Protocol
@@ -23,6 +23,8 @@ _PRIVILEGED = re.compile(rb"[sS]")  # in a mode as ls(1) has it
 # own), and those that a tree has without any.
 _A_MEMBER, _MEMBERS, _FOLDERS = 8 << 10, 10, 100_000
 _CHUNK = 1 << 20
+ALONE = b" 1"  # ends the record of a file that has one name only: no hard links
+Pair = tuple[bytes, bytes]  # records of listings
 # The most bytes to read at once: of a header, or of a file of settings.
 _LARGEST = 64 << 20
 
@@ -239,3 +241,56 @@ def _within(name: str, roots: list[str]) -> bool:
 
 def _below(name: str, folder: str) -> bool:
     return folder in ("", ".") or name.startswith(f"{folder}/")
+
+
+def key_of(record: bytes) -> bytes:
+    """Return what a record of a listing is sorted by: its path and two slashes."""
+    return record[: record.index(b"//") + 2]
+
+
+class ListingChecker:
+    """Compare the members of an archive with ``file_list.paired`` records of two sets of a chain.
+
+    The first is the archive's own set, at ``level``; in the second, the requested one, files may
+    have changed since.
+    """
+
+    def __init__(self, pairs: Iterator[Pair], level: int) -> None:
+        self._pairs = pairs
+        self._here = b"//%d " % level
+        self._linked: set[bytes] = set()  # live files with further names
+        self.live = 0  # members that the wanted set still has from here
+
+    def passing(self, members: Sequence[NameLine]) -> Sequence[NameLine]:
+        """Return which of the archive's next ``members`` are in the final state.
+
+        Raises Failure where the archive has other members than its listing.
+        """
+        members = [member for member in members if member.kind != b"p"]  # made while tar packed
+        pairs = list(itertools.islice(self._pairs, len(members)))
+        begins = [
+            b"%b%bf %d " % (member.path, self._here, member.size)
+            if member.kind == b"-"
+            else b"%b%b%b " % (member.path, self._here, member.kind)
+            for member in members
+        ]
+        records = [record for record, _ in pairs]
+        if not all(map(bytes.startswith, records, begins)) or len(records) < len(members):
+            same = map(bytes.startswith, records, begins)
+            at = next((at for at, agrees in enumerate(same) if not agrees), len(records))
+            raise Failure("An archive differs from its listing", ascii(members[at].name))
+        live = [
+            (member, record) for member, (record, last) in zip(members, pairs) if self._here in last
+        ]
+        for member, record in live:
+            if member.kind == b"h" and b"/" + member.target not in self._linked:
+                raise Failure("An archive has a hard link to a missing file", ascii(member.name))
+            if member.kind == b"-" and not record.endswith(ALONE):
+                self._linked.add(member.path)
+        self.live += len(live)
+        return [member for member, _ in live]
+
+    def finish(self) -> None:
+        """Raise Failure where the archive has ended before its listing."""
+        for record, _ in self._pairs:
+            raise Failure("An archive lacks a file of its listing", ascii(key_of(record)[:-2]))

@@ -13,6 +13,8 @@ further name of a file that the same part has under an earlier one.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import operator
 import os
 import re
 from collections import Counter
@@ -26,6 +28,7 @@ from ..system import process
 from ..system.files import WORK
 from ..system.process import DECOMPRESS, Command
 from . import frame_index
+from .archive_rules import ALONE, Pair, key_of
 from .archive_writer import BYTES, TOO_LONG, Contents
 from .frames import NameLine, told
 
@@ -33,8 +36,14 @@ LISTING = "listing"  # name of the part
 _CHUNK = 1 << 20
 _RECORD = re.compile(rb"(/[^\0]*)//(\d{1,4}) ([fdlh]) (\d{1,20}) ([0-9. ]+)")
 _LEVEL = re.compile(rb"//\d{1,4} ")
+# Of many records.
+_KEYS = re.compile(rb"(?<![^\0])(/[^\0]*//)\d{1,4} [fdlh] \d{1,20} [0-9. ]+\0")
+_PATHS = re.compile(rb"(?<![^\0])([^\0]*)//")
+_LINK = re.compile(rb"//\d{1,4} l ")
+_LEVELS = re.compile(rb"//(\d{1,4}) ")
+_SIZES = re.compile(rb"//\d{1,4} f (\d{1,20}) ")
+_MANY = 10_000  # directories to remember
 _SIZE = re.compile(rb"//0 f (\d+) ")
-_ALONE = b" 1"  # ends the record of a file that has one name only: no hard links
 _NONE = (b"", b"")
 _PRINTED = "%p//0 %y %s %m %i %T@ %C@ %n\\0"
 _VANISHED = re.compile(rb"find: .*: No such file or directory")
@@ -50,18 +59,8 @@ class FileEntry(NamedTuple):
     state: bytes  # mode, inode, times and number of names
 
     @property
-    def key(self) -> bytes:
-        """The sort key in a listing."""
-        return self.path + b"//"
-
-    @property
     def record(self) -> bytes:
         return b"%s//%d %s %d %s\0" % self
-
-    @property
-    def alone(self) -> bool:
-        """Whether it has one name only (no hard links)."""
-        return self.kind == b"d" or self.state.endswith(_ALONE)
 
 
 def _add(entry: FileEntry, *amounts: Contents) -> None:
@@ -100,21 +99,28 @@ def take(roots: Iterable[Path], place: Path, into: Into) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Iterator[FileEntry]]:
-    """Yield the entries of a set's listing."""
+def opened(path: Path) -> Iterator[Iterator[bytes]]:
+    """Yield the records of a set's listing, many at a time."""
     with open(path, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
-        yield entries(stream, str(path))
+        yield checked(stream, str(path))
 
 
-def entries(stream: IO[bytes], where: str = "a listing") -> Iterator[FileEntry]:
-    """Yield the entries in ``stream``; raises Failure for an invalid listing."""
-    before = b""
-    for record in _records(stream, where):
-        entry = _parsed(record, where)
-        if entry.key <= before or b"/../" in entry.path + b"/":
-            raise _invalid(where, ascii(record[:200]))
-        before = entry.key
-        yield entry
+def checked(stream: IO[bytes], where: str = "a listing") -> Iterator[bytes]:
+    """Yield the records in ``stream``, many at a time; raises Failure for an invalid listing.
+
+    There may be a million: they are checked as text.
+    """
+    last = b""
+    for chunk in _chunks(stream, where):
+        keys, count = [last, *_KEYS.findall(chunk)], chunk.count(b"\0")
+        complete = len(keys) - 1 == count == chunk.count(b"//")
+        ordered = all(map(operator.lt, keys, keys[1:]))
+        if not complete or not ordered or b"/../" in chunk:
+            every = chunk.split(b"\0")[:-1]
+            first = next((record for record in every if not _RECORD.fullmatch(record)), every[0])
+            raise _invalid(where, ascii(first[:200]))
+        last = keys[-1]
+        yield chunk
 
 
 def _chunks(stream: IO[bytes], where: str = "a listing") -> Iterator[bytes]:
@@ -209,7 +215,7 @@ def plan(
                 key = record[: record.index(b"//") + 2]
                 while old and old[: old.index(b"//") + 2] < key:
                     old, same = next(below, _NONE)
-            if record == same and (record.endswith(_ALONE) or b"//0 d " in record):
+            if record == same and (record.endswith(ALONE) or b"//0 d " in record):
                 marked.write(old + b"\0")
                 old, same = next(below, _NONE)
                 continue
@@ -294,18 +300,34 @@ def count(path: Path) -> Counted:
     Raises Failure where an entry lies below a symbolic link: the next archive of the chain must
     not be unpacked through it.
     """
-    counted, links = Counted(), set()
-    with opened(path) as every:
-        for entry in every:
-            _add(entry, counted.whole)
-            counted.levels[entry.level] += 1
-            if entry.kind == b"l":
-                links.add(entry.path)
-    with opened(path) as every:
-        for entry in every if links else ():
-            if not links.isdisjoint(_above(entry.path)):
-                raise Failure("A listing has something below a link", ascii(entry.path))
+    counted, links = Counted(), set[bytes]()
+    with opened(path) as chunks:
+        for chunk in chunks:
+            sizes = _SIZES.findall(chunk)
+            counted.whole.files += len(sizes)
+            counted.whole.size += sum(map(int, sizes))
+            counted.levels.update(map(int, _LEVELS.findall(chunk)))
+            if _LINK.search(chunk):
+                records = filter(_LINK.search, chunk.split(b"\0"))
+                links.update(key_of(record)[:-2] for record in records)
+    if links:
+        _refuse_below(links, path)
     return counted
+
+
+def _refuse_below(links: set[bytes], path: Path) -> None:
+    fine = {b""}  # directories that are not below a link
+    with opened(path) as chunks:
+        for chunk in chunks:
+            fine = {b""} if len(fine) > _MANY else fine
+            for name in _PATHS.findall(chunk):
+                above = name[: name.rindex(b"/")]
+                if above in fine:
+                    continue
+                parents = [above, *_above(above)]
+                if not links.isdisjoint(parents):
+                    raise Failure("A listing has something below a link", ascii(name))
+                fine.update(parents)
 
 
 def levels(path: Path, wanted: Collection[bytes]) -> dict[bytes, int]:
@@ -325,59 +347,37 @@ def _above(path: bytes) -> Iterator[bytes]:
         yield path
 
 
-class ListingChecker:
-    """Compare the members of an archive with the listings of two sets of a chain.
+@contextlib.contextmanager
+def paired(own: Path, final: Path, level: int) -> Iterator[Iterator[Pair]]:
+    """Yield each record of the listing ``own`` at ``level`` with that of ``final`` for its path.
 
-    ``own`` is the listing of the archive's set, at ``level`` of the chain. ``final`` is that of
-    the requested set, in which files may have changed since.
+    b"" stands for one that ``final`` does not have.
     """
+    here = b"//%d " % level
+    with contextlib.ExitStack() as stack:
 
-    def __init__(self, own: Iterable[FileEntry], final: Iterable[FileEntry], level: int) -> None:
-        self._pairs = _pairs(own, final, level)
-        self._level = level
-        self._linked: set[bytes] = set()  # live files with further names
-        self.live = 0  # members that the wanted set still has from here
+        def every(path: Path) -> Iterator[bytes]:
+            chunks = stack.enter_context(opened(path))
+            return (record for chunk in chunks for record in chunk.split(b"\0")[:-1])
 
-    def passes(self, member: NameLine) -> bool:
-        """Tell whether ``member`` is in the final state; raises Failure if it is out of order."""
-        if member.kind == b"p":
-            return False  # made while tar packed
-        entry, last = next(self._pairs, (None, None))
-        if entry is None or not _describes(entry, member):
-            raise Failure("An archive differs from its listing", ascii(member.name))
-        if last is None or last.level != self._level:
-            return False
-        if entry.kind == b"f" and not entry.alone:
-            self._linked.add(entry.path)
-        if entry.kind == b"h" and b"/" + member.target not in self._linked:
-            raise Failure("An archive has a hard link to a missing file", ascii(member.name))
-        self.live += 1
-        return True
-
-    def finish(self) -> None:
-        """Raise Failure where the archive has ended before its listing."""
-        for entry, _ in self._pairs:
-            raise Failure("An archive lacks a file of its listing", ascii(entry.path))
+        ours = (record for record in every(own) if here in record)
+        yield zip(*itertools.tee(ours)) if own == final else _pairs(ours, every(final))
 
 
-def _describes(entry: FileEntry, member: NameLine) -> bool:
-    kind = b"f" if member.kind == b"-" else member.kind
-    if (entry.path, entry.kind) != (member.path, kind):
-        return False
-    return kind != b"f" or entry.size == member.size
-
-
-def _pairs(
-    own: Iterable[FileEntry], final: Iterable[FileEntry], level: int
-) -> Iterator[tuple[FileEntry, FileEntry | None]]:
-    """Yield each entry of ``own`` at ``level`` with the entry of ``final`` for the same path."""
-    rest = iter(final)
-    last = next(rest, None)
-    for entry in own:
-        if entry.level == level:
-            while last is not None and last.key < entry.key:
-                last = next(rest, None)
-            yield entry, last if last is not None and last.path == entry.path else None
+def _pairs(ours: Iterable[bytes], theirs: Iterable[bytes]) -> Iterator[Pair]:
+    """Yield each of ``ours`` with that of ``theirs`` for the same path; most are equal."""
+    rest = iter(theirs)
+    last = next(rest, b"")
+    for record in ours:
+        if record != last:
+            key = key_of(record)
+            while last and key_of(last) < key:
+                last = next(rest, b"")
+        if record != last and not last.startswith(key):
+            yield record, b""
+        else:
+            yield record, last
+            last = next(rest, b"")
 
 
 def stale(own: Path, final: Path, level: int, source: str) -> tuple[list[str], bool]:
@@ -387,12 +387,13 @@ def stale(own: Path, final: Path, level: int, source: str) -> tuple[list[str], b
     count. A folder that exists in the final state is unpacked from each archive that has it.
     """
     top, left_out, anything = os.fsencode(source), [], False
-    with opened(own) as ours, opened(final) as wanted:
-        for entry, last in _pairs(ours, wanted, level):
-            if entry.path != top and not entry.path.startswith(top + b"/"):
+    here, folder = b"//%d " % level, re.compile(rb".*//\d+ d ", re.DOTALL)
+    with paired(own, final, level) as pairs:
+        for record, last in pairs:
+            if not record.startswith((top + b"//", top + b"/")):
                 continue
-            if last is not None and (last.level == level or last.kind == entry.kind == b"d"):
+            if here in last or (last and folder.match(last) and folder.match(record)):
                 anything = True
             else:
-                left_out.append(os.fsdecode(entry.path))
+                left_out.append(os.fsdecode(key_of(record)[:-2]))
     return left_out, anything

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from tarfile import TarInfo
 from typing import IO, NamedTuple, Optional, TypeVar
@@ -18,7 +18,7 @@ from ..system.parallel import Put
 from ..system.process import DECOMPRESS, Command
 from . import archive_reader, file_list, frame_index, frames
 from .archive_reader import Each, MemberContent
-from .archive_rules import Known, Most, line_of
+from .archive_rules import Known, ListingChecker, Most, line_of
 from .archive_writer import Contents
 from .check_records import damaged
 from .file_list import LISTING
@@ -34,6 +34,8 @@ _CONFIGURATION_MOST = Most(64 << 20, 1000)
 _WORTH = 32 << 20  # bytes that are read in the time that restic needs to find a directory
 _STRETCHES = 4  # for each processor, so that all of them end at about the same time
 T = TypeVar("T")
+# Takes the next members of an archive, and what gives the content of one.
+Take = Callable[[Sequence[NameLine], Callable[[NameLine], T]], object]
 # Takes each member of a set, with the content of config.json.
 Note = Callable[[NameLine, Optional[bytes]], object]
 
@@ -101,14 +103,12 @@ def read_files(set_: BackupSet, each: Each) -> Check:
     return _read(set_, lambda line, member: each(*member), _from_end_to_end)
 
 
-def _from_end_to_end(
-    set_: BackupSet, take: Callable[[NameLine, Member], object] | None
-) -> Contents:
+def _from_end_to_end(set_: BackupSet, take: Take[Member] | None) -> Contents:
     """Read the files part of one set, and return its totals."""
 
     def each(info: TarInfo, read: MemberContent) -> None:
         if take is not None:
-            take(line_of(info), Member(info, read))
+            take([line_of(info)], lambda line: Member(info, read))
 
     if set_.source is not None:  # nothing of it is stored here
         with process.output(set_.source.files()) as (stream, _):
@@ -120,30 +120,29 @@ def _from_end_to_end(
     return archive_reader.inspect(set_.file("files"), *_files(set_), each)
 
 
-def _on_all_processors(set_: BackupSet, each: Note | None) -> Contents:
+def _on_all_processors(set_: BackupSet, take: Take[bytes | None] | None) -> Contents:
     """Do the same stretch by stretch, and compare members with the index; an older set has none."""
-    settings = f"{set_.manifest.files.folders['home']}/config.json"
+    path = f"{set_.manifest.files.folders['home']}/config.json"
+    settings = os.fsencode(path)[1:]
 
-    def content(line: NameLine, read: Callable[[], bytes]) -> bytes | None:
-        wanted = line.kind == b"-" and os.fsdecode(line.path) == settings
-        return read() if wanted else None
+    def is_settings(line: NameLine) -> bool:
+        return line.name == settings and line.kind == b"-"
 
     if set_.source is not None or INDEX not in set_.manifest.parts:
 
-        def take(line: NameLine, member: Member) -> None:
-            if each is not None:
-                each(line, content(line, member.read))
+        def forward(lines: Sequence[NameLine], member: Callable[[NameLine], Member]) -> None:
+            if take is not None:
+                take(lines, lambda line: member(line).read() if is_settings(line) else None)
 
-        return _from_end_to_end(set_, take)
+        return _from_end_to_end(set_, forward)
     size, totals = set_.manifest.parts["files"].bytes, Contents()
     processors = len(os.sched_getaffinity(0))
     stretches = frame_index.everything(set_.file(INDEX), size, _STRETCHES * processors)
-    tasks = (functools.partial(_inspect, set_, stretch, each is not None) for stretch in stretches)
+    tasks = (functools.partial(_inspect, set_, stretch, take is not None) for stretch in stretches)
     for contents, lines in parallel.in_order(tasks, processors):
         totals.files, totals.size = totals.files + contents.files, totals.size + contents.size
-        if each is not None:
-            for line in lines:
-                each(line, content(line, functools.partial(_settings, set_, settings)))
+        if take is not None:
+            take(lines, lambda line: _settings(set_, path) if is_settings(line) else None)
     return totals
 
 
@@ -272,11 +271,11 @@ def _read_folder(set_: BackupSet, printed: Command | None, each: Each) -> None:
 def _read(
     set_: BackupSet,
     each: Callable[[NameLine, T], object] | None,
-    inspect: Callable[[BackupSet, Callable[[NameLine, T], object] | None], Contents],
+    inspect: Callable[[BackupSet, Take[T] | None], Contents],
 ) -> Check:
     """Read a set by ``inspect``, and compare it with its manifest and its listing."""
     if (LISTING not in set_.manifest.parts and set_.base is None) or set_.source is not None:
-        return _compared(set_, inspect(set_, each))
+        return _compared(set_, inspect(set_, _one_by_one(each) if each is not None else None))
     wanted, counted = set_.manifest.files, file_list.count(set_.file(LISTING))
     if (counted.whole.files, counted.whole.size) != (wanted.files, wanted.bytes):
         return checks.failed(
@@ -293,6 +292,14 @@ def _read(
     if counted.levels:
         return checks.failed("structure", "its listing refers to more sets than it builds on")
     return checks.passed("structure")
+
+
+def _one_by_one(each: Callable[[NameLine, T], object]) -> Take[T]:
+    def take(lines: Sequence[NameLine], content: Callable[[NameLine], T]) -> None:
+        for line in lines:
+            each(line, content(line))
+
+    return take
 
 
 def configuration(set_: BackupSet) -> dict[str, bytes]:
@@ -344,22 +351,20 @@ def _follow(
     level: int,
     live: int,
     each: Callable[[NameLine, T], object] | None,
-    inspect: Callable[[BackupSet, Callable[[NameLine, T], object] | None], Contents],
+    inspect: Callable[[BackupSet, Take[T] | None], Contents],
 ) -> Check:
     """Compare an archive of the chain of ``wanted`` with the listings, member by member.
 
     ``each`` is called for the members that ``wanted`` still has from there; there must be ``live``
     of them.
     """
-    with (
-        file_list.opened(set_.file(LISTING)) as own,
-        file_list.opened(wanted.file(LISTING)) as final,
-    ):
-        follower = file_list.ListingChecker(own, final, level)
+    with file_list.paired(set_.file(LISTING), wanted.file(LISTING), level) as pairs:
+        follower = ListingChecker(pairs, level)
 
-        def follow(line: NameLine, content: T) -> None:
-            if follower.passes(line) and each is not None:
-                each(line, content)
+        def follow(lines: Sequence[NameLine], content: Callable[[NameLine], T]) -> None:
+            passing = follower.passing(lines)
+            if each is not None:
+                _one_by_one(each)(passing, content)
 
         contents = inspect(set_, follow)
         follower.finish()

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import file_list, manifest, verify
+from gitlab_mm_backup.store.archive_rules import ListingChecker
 from gitlab_mm_backup.store.file_list import FileEntry
+from gitlab_mm_backup.store.frames import NameLine
 from gitlab_mm_backup.store.local import LocalStore
 from gitlab_mm_backup.store.sets import BackupSet, open_set
 from gitlab_mm_backup.system import process
@@ -404,8 +407,9 @@ def forged(set_: BackupSet, part: str, data: bytes) -> BackupSet:
 
 
 def with_entries(set_: BackupSet, change: Callable[[FileEntry], Iterable[FileEntry]]) -> BackupSet:
-    with file_list.opened(set_.file("listing")) as every:
-        records = [new.record for records in every for new in change(records)]
+    with file_list.opened(set_.file("listing")) as chunks:
+        every = [record for chunk in chunks for record in chunk.split(b"\0")[:-1]]
+    records = [new.record for record in every for new in change(file_list._parsed(record))]
     return forged(set_, "listing", b"".join(sorted(records)))
 
 
@@ -466,12 +470,68 @@ def test_a_listing_that_is_not_of_these_archives_is_refused(forgery: str, house:
         b"/a//0 p 1 644 7 1.0 1.0 1\0",
         b"/a/../../etc//0 f 1 644 7 1.0 1.0 1\0",
         b"/a//x f 1 644 7 1.0 1.0 1\0",
+        b"/a//b//0 f 1 644 7 1.0 1.0 1\0",
+        b"b/a//0 f 1 644 7 1.0 1.0 1\0",
+        b"/a//0 f 1 644 7 1.0 1.0 1\0b/c//0 f 1 644 7 1.0 1.0 1\0",
+        b"/a/..//0 f 1 644 7 1.0 1.0 1\0",
         b"\0",
     ],
 )
 def test_what_is_no_listing_is_a_failure(data: bytes) -> None:
     with pytest.raises(Failure, match="is not a listing"):
-        list(file_list.entries(io.BytesIO(data)))
+        list(file_list.checked(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("size", [1, 40, 1 << 20])
+def test_the_order_counts_from_one_piece_to_the_next(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_list, "_CHUNK", size)
+    good = [b"/%d//0 f 1 644 7 1.0 1.0 1\0" % number for number in range(100, 200)]
+    assert b"".join(file_list.checked(io.BytesIO(b"".join(good)))) == b"".join(good)
+    for data in ([*good[:50], good[20]], [*good, good[-1]]):
+        with pytest.raises(Failure, match="is not a listing"):
+            list(file_list.checked(io.BytesIO(b"".join(data))))
+
+
+def test_records_are_paired_by_their_paths() -> None:
+    some = random.Random(1)
+    for _ in range(300):
+        ours, theirs = (
+            {
+                b"/%c%c" % (some.choice(b"ab"), some.choice(b"-.c")): some.randrange(2)
+                for _ in range(some.randrange(7))
+            }
+            for _ in range(2)
+        )
+        own, final = (
+            sorted(b"%b//%d f 1 " % entry for entry in listing.items())
+            for listing in (ours, theirs)
+        )
+        by_path = {record.partition(b"//")[0]: record for record in final}
+        wanted = [(record, by_path.get(record.partition(b"//")[0], b"")) for record in own]
+        assert list(file_list._pairs(own, final)) == wanted
+
+
+def test_an_archive_with_more_than_its_listing_is_refused() -> None:
+    record = b"/a//0 d 1 755 7 1.0 1.0 2"
+    members = [NameLine(b"d", b"rwxr-xr-x", 0, name, b"") for name in (b"a/", b"b/")]
+    assert ListingChecker(iter([(record, record)]), 0).passing(members[:1]) == members[:1]
+    with pytest.raises(Failure, match="differs from its listing") as caught:
+        ListingChecker(iter([(record, record)]), 0).passing(members)
+    assert caught.value.detail == "b'b/'"
+
+
+def test_a_file_that_is_a_directory_by_now_is_left_out_of_the_earlier_archive(
+    house: House,
+) -> None:
+    (house.home / "data/thing").write_bytes(b"a file")
+    full = house.night(None)
+    (house.home / "data/thing").unlink()
+    (house.home / "data/thing").mkdir()
+    night, data = house.night(full), str(house.home / "data")
+    left_out, anything = file_list.stale(full.file("listing"), night.file("listing"), 0, data)
+    assert (left_out, anything) == ([f"{data}/thing"], True)
 
 
 def test_a_folder_that_cannot_be_looked_into_ends_the_backup(
