@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.bench import against, bars, contests, many, often, page, results, small
+from tests.bench import against, bars, contests, growing, many, often, page, results, small
 from tests.bench.host import Host, host, remove_remains
 from tests.lab.errors import LabError
 
@@ -30,6 +30,8 @@ CONTESTS = {
     "restore": contests.restore,
     "rehearsal": contests.rehearsal,
     "things": contests.things,
+    "uploads": growing.uploads,
+    "framing": growing.framing,
     "nights": contests.nights,
     "repository": contests.repository,
     "often": often.often,

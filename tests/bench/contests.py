@@ -198,13 +198,13 @@ def restore(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
         *our_restores(host, path),
         Contender(
             "uploads later",
-            _restorer(host, path, "--search-later", "--uploads-later"),
-            _fresh(host, path),
+            restorer(host, path, "--search-later", "--uploads-later"),
+            fresh(host, path),
         ),
         Contender(
-            "by hand at its best", _typed(host, by_hand.BEST_RESTORE, path), _fresh(host, path)
+            "by hand at its best", _typed(host, by_hand.BEST_RESTORE, path), fresh(host, path)
         ),
-        Contender("recipe", _typed(host, by_hand.recipe(path), path), _fresh(host, path)),
+        Contender("recipe", _typed(host, by_hand.recipe(path), path), fresh(host, path)),
         Contender(
             "start",
             _typed(host, by_hand.START),
@@ -218,14 +218,14 @@ def our_restores(host: Host, path: str, mark: str = "") -> list[Contender]:
     """The restore with all indexes, and the one that builds those of the search afterwards."""
     ways = {"ours": "--search-now", "search later": "--search-later"}
     return [
-        Contender(
-            f"{name}{mark}", _restorer(host, path, option, "--uploads-now"), _fresh(host, path)
-        )
+        Contender(f"{name}{mark}", restorer(host, path, option, "--uploads-now"), fresh(host, path))
         for name, option in ways.items()
     ]
 
 
-def _restorer(host: Host, path: str, *options: str) -> Run:
+def restorer(host: Host, path: str, *options: str) -> Run:
+    """A restore of ours, with the time that Mattermost does not answer."""
+
     def run(sample: bool) -> tuple[Sample, int]:
         words = ("restore", path, "--yes", "--no-safety-backup", *options)
         reading, told = host.ours(*words, sample=sample, ping=True)
@@ -244,7 +244,7 @@ def _typed(host: Host, text: str, *words: str) -> Run:
     return run
 
 
-def _fresh(host: Host, path: str) -> Callable[[], object]:
+def fresh(host: Host, path: str) -> Callable[[], object]:
     """Remove what the last restore left, and warm what the next one reads."""
 
     def before() -> None:
@@ -258,9 +258,9 @@ def rehearsal(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
     """Rehearsals against the plainest load that there is; that with all indexes up to its boot."""
     path = make_set(host)
     contenders = [
-        Contender("usual", _rehearser(host, path, "--quick"), _fresh(host, path)),
-        Contender("whole", _rehearser(host, path, "--full"), _fresh(host, path)),
-        Contender("pg_restore -j1", _typed(host, by_hand.ONE_JOB, path), _fresh(host, path)),
+        Contender("usual", _rehearser(host, path, "--quick"), fresh(host, path)),
+        Contender("whole", _rehearser(host, path, "--full"), fresh(host, path)),
+        Contender("pg_restore -j1", _typed(host, by_hand.ONE_JOB, path), fresh(host, path)),
     ]
     return compete(contenders, rounds, say)
 
@@ -366,8 +366,8 @@ def things(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
     name = host.gitlab.sql(f"{ALONE} ORDER BY md5(name) LIMIT 1")[0]
     group = compete(
         [
-            Contender("one upload", _extractor(host, path, name), _fresh(host, path)),
-            Contender("by hand: all", _typed(host, by_hand.UNPACKED, path), _fresh(host, path)),
+            Contender("one upload", _extractor(host, path, name), fresh(host, path)),
+            Contender("by hand: all", _typed(host, by_hand.UNPACKED, path), fresh(host, path)),
             Contender("frames", _framed(host, path), most=1, warm=False),
             Contender("by hand: one frame", _one_frame(host, path), most=1, warm=False),
         ],
@@ -378,7 +378,7 @@ def things(host: Host, rounds: int, say: Say) -> dict[str, Measured]:
     try:
         path = make_set(host)
         words = ("find", path, "--file", "of no upload *")
-        group |= compete([Contender("find", _job(host, *words), _fresh(host, path))], rounds, say)
+        group |= compete([Contender("find", _job(host, *words), fresh(host, path))], rounds, say)
     finally:
         host.gitlab.sql("DELETE FROM fileinfo WHERE id LIKE 'million%'")
     return group
@@ -416,8 +416,8 @@ def growth(hosts: Sequence[Host], rounds: int, say: Say) -> dict[str, Measured]:
         path = make_set(host)
         contenders += [
             Contender(f"backup{mark}", _backup(host), host.settle),
-            Contender(f"verify{mark}", _job(host, "verify", path), _fresh(host, path)),
+            Contender(f"verify{mark}", _job(host, "verify", path), fresh(host, path)),
             *our_restores(host, path, mark),
-            Contender(f"rehearse{mark}", _rehearser(host, path), _fresh(host, path), most=0),
+            Contender(f"rehearse{mark}", _rehearser(host, path), fresh(host, path), most=0),
         ]
     return compete(contenders, rounds, say)

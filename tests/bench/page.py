@@ -27,6 +27,8 @@ TITLES = {
     "restore": "Restore",
     "rehearsal": "Rehearsal",
     "things": "One thing out of a set",
+    "uploads": "Ten times the uploads",
+    "framing": "Frames",
     "nights": "Nights with 1 % more",
     "repository": "A restic repository",
     "many": "Many sets",
