@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Failure
-from ..system import progress, sandbox
+from ..system import namespaces, progress, sandbox
 from ..system.private_files import InMemory, PrivateFiles
 from ..system.redaction import Secret
 from . import answers, catalog, contents
@@ -171,9 +171,9 @@ def _session(
 ) -> Iterator[psycopg.Connection[Any]]:
     import psycopg
 
-    try:
+    def connect() -> psycopg.Connection[Any]:
         with sandbox.acting_as(login.account), PrivateFiles(0) as files:
-            connection = psycopg.connect(
+            return psycopg.connect(
                 host=endpoint.host,
                 port=endpoint.port,
                 dbname=wanted,
@@ -185,6 +185,10 @@ def _session(
                 autocommit=True,
                 **_options(endpoint, files),
             )
+
+    try:
+        # A temporary server's socket has a path, and is reached in every network.
+        connection = connect() if endpoint.by_socket else namespaces.at_database(connect)
         with contextlib.closing(connection):
             answers.refuse_pooler(connection)
             agree(connection)
@@ -291,7 +295,7 @@ def last_post(endpoint: Endpoint) -> datetime | None:
 def cancel(*sessions: psycopg.Connection[Any]) -> None:
     """Cancel queries in other threads."""
     for session in sessions:
-        session.cancel()
+        namespaces.at_database(session.cancel)
 
 
 def analyze(session: psycopg.Connection[Any]) -> None:

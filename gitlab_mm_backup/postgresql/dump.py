@@ -17,7 +17,7 @@ from ..store.manifest import Contents, Database
 from ..store.properties import Properties
 from ..system import parallel, process, progress
 from ..system.process import Command, Sink
-from . import catalog, clients, contents, names, unkept
+from . import catalog, clients, connection, contents, names, unkept
 from .catalog import READABLE, Server, Unread
 from .connection import (
     APPLICATION,
@@ -121,7 +121,7 @@ class DatabaseSnapshot:
 
     def cancel(self) -> None:
         """Cancel a count in another thread, which may be waiting for a lock."""
-        self._session.cancel()
+        connection.cancel(self._session)
 
     def release(self) -> None:
         """Release the snapshot and its locks, when all readers are done."""

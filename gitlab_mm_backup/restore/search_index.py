@@ -135,5 +135,5 @@ def _execute(session: psycopg.Connection[Any], statement: str) -> None:
     try:
         session.execute(statement.encode(errors="surrogateescape"))
     except BaseException:
-        session.cancel()
+        connection.cancel(session)
         raise

@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,11 +133,17 @@ class SiteNetwork:
 
 
 _site: list[SiteNetwork] = []
+_database: list[SiteNetwork] = []
 
 
 def use_site(network: SiteNetwork) -> None:
     """Make ``at_site`` use a container's network from now on."""
-    _site.append(network)
+    _site[:] = [network]
+
+
+def use_database(*network: SiteNetwork) -> None:
+    """Make ``at_database`` use a container's network from now on, or with none this host's."""
+    _database[:] = network
 
 
 def at_site(task: Callable[[], _Result]) -> _Result:
@@ -146,9 +152,18 @@ def at_site(task: Callable[[], _Result]) -> _Result:
     That is this host's, or for a container the task runs in a thread that has the container's. A
     connection that it opens stays there.
     """
-    if not _site:
+    return _at(_site, task)
+
+
+def at_database(task: Callable[[], _Result]) -> _Result:
+    """Do the same in the network in which Mattermost's PostgreSQL is reached."""
+    return _at(_database, task)
+
+
+def _at(networks: Sequence[SiteNetwork], task: Callable[[], _Result]) -> _Result:
+    if not networks:
         return task()
-    done: _Result = parallel.run_all(lambda: _there(_site[0], task))[0]
+    done: _Result = parallel.run_all(lambda: _there(networks[0], task))[0]
     return done
 
 

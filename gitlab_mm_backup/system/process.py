@@ -331,10 +331,11 @@ def _started(
     with contextlib.ExitStack() as held:
         errors = command.errors or held.enter_context(tempfile.TemporaryFile())
         place = held.enter_context(PrivateFiles(_uid(command.account)))
+        program = sandbox.path_inside(command.guest, str(command.argv[0]))
         variables = {name: place.resolve(value) for name, value in command.environment.items()}
         try:
             child = subprocess.Popen(
-                [*_privileges(command, place), *map(place.resolve, command.argv)],
+                [*_privileges(command, place), program, *map(place.resolve, command.argv[1:])],
                 stdin=stdin if stdin is not None else subprocess.DEVNULL,
                 stdout=stdout if stdout is not None else errors,
                 stderr=errors,

@@ -127,6 +127,7 @@ class Guest:
     root: Path
     programs: tuple[Path, ...]
     accounts: Mapping[Path, Path] = field(default_factory=dict)  # path inside -> file for it
+    network: Path | None = None  # a file of its network namespace; None: this host's
 
     @property
     def needs(self) -> list[str]:
@@ -171,6 +172,13 @@ def guest_of(program: str) -> Guest | None:
     return next(
         (guest for guest in _guests if any(place in folders for place in guest.programs)), None
     )
+
+
+def path_inside(guest: Guest | None, program: str) -> str:
+    """Return a program's path in ``guest``, for one whose path here leads through its root."""
+    if guest is None or guest.root not in Path(program).parents:
+        return program
+    return f"/{Path(program).relative_to(guest.root)}"
 
 
 def _bwrap(refusing: int) -> list[str]:
@@ -278,7 +286,8 @@ def rights_prefix(
         words += ["--", *limits_prefix(), *inside, *inner]
     elif guest is not None:
         inside = guest.argv(descriptor(syscall_filter()), shared, as_root=account is None)
-        words += ["--", *inside, *inner]
+        there = ["nsenter", f"--net={guest.network}", "--"] if guest.network else []
+        words += ["--", *there, *inside, *inner]
     if account is not None:
         words += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
         words += ["--inh-caps=-all"]

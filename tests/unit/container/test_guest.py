@@ -72,3 +72,20 @@ def test_the_hosts_setpriv_is_used_inside() -> None:
     loader, option, folders, program = GUEST.setpriv
     assert option == "--library-path" and loader.startswith(folders.split(":")[0])
     assert program in GUEST.needs
+
+
+SERVER = Guest(ROOT / "server", (ROOT / "server",), network=Path("/seen/network"))
+
+
+def test_a_path_that_leads_through_the_root_is_another_inside() -> None:
+    assert sandbox.path_inside(SERVER, "/seen/root/server/bin/psql") == "/bin/psql"
+    assert sandbox.path_inside(GUEST, PROGRAM) == PROGRAM
+    assert sandbox.path_inside(None, "tar") == "tar"
+
+
+def test_a_program_has_the_network_of_its_guest() -> None:
+    found = sandbox.rights_prefix(None, None, None, lambda _: 7, SERVER)
+    at = found.index("nsenter")
+    assert found[at : at + 3] == ["nsenter", "--net=/seen/network", "--"]
+    assert found.index("bwrap") == at + 3
+    assert "nsenter" not in words()
