@@ -99,7 +99,7 @@ def common_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--container",
             metavar="NAME",
-            help="The container that GitLab runs in, if there are several on this host.",
+            help="The container that GitLab or Mattermost runs in, if there are several on this host.",
         ),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
     ):

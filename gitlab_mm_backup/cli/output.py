@@ -51,7 +51,7 @@ class Context:
     verbose: bool
     config: Path | None  # None: the default file, which may be absent
     wait: bool = False  # for another run to end
-    container: str | None = None  # that GitLab runs in, as --container names it
+    container: str | None = None  # that GitLab or Mattermost runs in, as --container names it
 
     def __post_init__(self) -> None:
         """Make this file the one that settings.load() reads in this process."""
@@ -66,7 +66,7 @@ class Context:
         return self.command in JOBS
 
     def reach(self) -> None:
-        """See the files of the container that GitLab runs in, where it does, for the whole run."""
+        """See the files of the container that GitLab or Mattermost runs in, where one does, for the whole run."""
         from ..config import settings
         from ..mattermost import detect
 

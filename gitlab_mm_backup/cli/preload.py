@@ -46,7 +46,8 @@ from ..config import (
     settings,
 )
 from ..config import schedule as config_schedule
-from ..container import engine, image, mounts, selection, view
+from ..container import compose, engine, image, mounts, selection, view
+from ..container import service as container_service
 from ..health import (
     doctor,
     html,

@@ -307,8 +307,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "container",
-        "Name of the container that GitLab runs in, if there are several on this host, or GitLab is "
-        "also installed here as a package. Default: the only GitLab container.",
+        "Name of the container that GitLab or Mattermost runs in, if there are several on this host, or "
+        "GitLab is also installed here as a package. Default: the only one.",
         words(r"[A-Za-z0-9][A-Za-z0-9_.-]*", "the name of a container"),
         example="gitlab",
     ),

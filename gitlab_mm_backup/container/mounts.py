@@ -17,6 +17,7 @@ from ..system import parallel
 _CLONE_NEWNS = 0x00020000  # unshare(2), setns(2)
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000  # mount(2)
 _MS_NOSUID, _MS_NODEV = 0x2, 0x4
+_MNT_DETACH = 2  # umount2(2)
 # Numbers of system calls since Linux 5.2 and 5.12, the same on all machines.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
@@ -40,14 +41,15 @@ class Taken:
             os.close(descriptor)
 
 
-def take(pid: int, trees: Sequence[str], texts: Sequence[str]) -> Taken:
+def take(pid: int, trees: Sequence[str], texts: Sequence[str], *, volumes: bool = True) -> Taken:
     """Return copies of mounts of the container of process ``pid``, with all below them.
 
     Paths, and links on the way, are resolved inside the container. What does not exist there is left
-    out. Raises Failure where the kernel does not allow it.
+    out. Without ``volumes`` the root is that of the image alone. Raises Failure where the kernel does
+    not allow it.
     """
     try:
-        found: Taken = parallel.run_all(lambda: _taken(pid, trees, texts))[0]
+        found: Taken = parallel.run_all(lambda: _taken(pid, trees, texts, volumes))[0]
     except OSError as error:
         raise Failure(
             "The container's file system cannot be opened",
@@ -58,7 +60,15 @@ def take(pid: int, trees: Sequence[str], texts: Sequence[str]) -> Taken:
     return found
 
 
-def _taken(pid: int, trees: Sequence[str], texts: Sequence[str]) -> Taken:
+def of_host(paths: Mapping[str, str]) -> dict[str, int]:
+    """Return copies of this host's mounts by key; what is no directory is left out."""
+    try:
+        return {key: _clone(path) for key, path in paths.items() if os.path.isdir(path)}
+    except OSError as error:
+        raise Failure("The container's volumes cannot be opened", reason(error)) from None
+
+
+def _taken(pid: int, trees: Sequence[str], texts: Sequence[str], volumes: bool) -> Taken:
     """Enter the container's mount namespace with this thread alone, which then ends."""
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     space = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -70,7 +80,7 @@ def _taken(pid: int, trees: Sequence[str], texts: Sequence[str]) -> Taken:
         os.fchdir(root)
         os.chroot(".")
         opened = {path: _clone(path) for path in trees if os.path.isdir(path)}
-        return Taken(_clone("/"), opened, {path: _text(path) for path in texts})
+        return Taken(_clone("/", below=volumes), opened, {path: _text(path) for path in texts})
     finally:
         os.close(root)
         os.close(space)
@@ -85,8 +95,8 @@ def _text(path: str) -> str:
         return ""
 
 
-def _clone(path: str) -> int:
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+def _clone(path: str, *, below: bool = True) -> int:
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if below else 0)
     return _system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags)
 
 
@@ -137,14 +147,37 @@ def make_place(path: Path, stash: Path) -> None:
     if not missing:
         return
     parent = missing[-1].parent
-    bind(parent, stash)
-    mount_memory(parent)
-    parent.chmod(stash.stat().st_mode & 0o7777)
-    for entry in sorted(stash.iterdir()):
-        _mirror(entry, parent / entry.name)
+    if parent == Path("/"):
+        _replace_root(stash)
+    else:
+        bind(parent, stash)
+        mount_memory(parent)
+        parent.chmod(stash.stat().st_mode & 0o7777)
+        for entry in sorted(stash.iterdir()):
+            _mirror(entry, parent / entry.name)
     for folder in reversed(missing):
         folder.mkdir(mode=0o755)
         folder.chmod(0o755)
+
+
+def _replace_root(place: Path) -> None:
+    """Move this mount namespace to a root directory in memory, in which ``/`` has the same entries."""
+    entries = sorted(Path("/").iterdir())
+    mount_memory(place)
+    place.chmod(0o755)
+    for entry in entries:
+        _mirror(entry, place / entry.name)
+    os.chdir(place)
+    _called("pivot_root", b".", b".")
+    _called("umount2", b".", _MNT_DETACH)  # the old one, which is over the new one now
+    os.chdir("/")
+    detach(place)
+
+
+def detach(target: Path) -> None:
+    """Unmount what is at ``target``, for good once nothing uses it; nothing may be mounted there."""
+    with contextlib.suppress(OSError):
+        _called("umount2", os.fsencode(target), _MNT_DETACH)
 
 
 def _mirror(entry: Path, target: Path) -> None:

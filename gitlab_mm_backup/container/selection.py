@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import ExitCode, Failure
-from . import engine, view
+from . import compose, engine, view
 from .engine import Container
 
 _NAMING = "Name it with --container NAME, or container: NAME in /etc/gitlab-mm-backup/config.yml."
@@ -20,7 +20,7 @@ def reach(wanted: str) -> None:
     try:
         found = _used_before(wanted) or choose(wanted, *engine.containers())
         if found is not None:
-            view.enter(found)
+            (compose if found.is_mattermost else view).enter(found)
     except Failure as failure:
         _missing.append(failure)
 
@@ -36,7 +36,8 @@ def _used_before(wanted: str) -> Container | None:
     if last is None or (wanted and wanted != last.name):
         return None
     found = engine.known(last.engine, last.name)
-    return found if found is not None and found.runs and found.name == last.name else None
+    usable = found is not None and found.name == last.name and (found.runs or found.is_mattermost)
+    return found if usable else None
 
 
 def choose(wanted: str, containers: Sequence[Container], silent: Sequence[str]) -> Container | None:
@@ -46,30 +47,30 @@ def choose(wanted: str, containers: Sequence[Container], silent: Sequence[str]) 
     """
     last = view.last()
     name = wanted or (last.name if last else "")
-    gitlabs = [container for container in containers if container.is_gitlab]
+    ours = [container for container in containers if container.is_gitlab or container.is_mattermost]
     if name:
         named = [container for container in containers if _is(container, name)]
         if len(named) == 1:
             return _running(named[0])
-        if wanted or not gitlabs:
-            raise _unknown(name, named or gitlabs, silent)
-    running = [container for container in gitlabs if container.runs]
-    if len(running or gitlabs) > 1:
-        raise Failure(
-            "There are several GitLab containers on this host",
-            ", ".join(map(str, running or gitlabs)),
-            _NAMING,
-            ExitCode.USAGE,
-        )
-    return _running((running or gitlabs)[0]) if gitlabs else None
+        if wanted and len(named) > 1:
+            raise _several(named)
+        if wanted or not ours:
+            raise _unknown(name, ours, silent)
+    running = [container for container in ours if container.runs]
+    if len(running or ours) > 1:
+        raise _several(running or ours)
+    return _running((running or ours)[0]) if ours else None
 
 
 def _is(container: Container, name: str) -> bool:
-    return name == container.name or (len(name) >= 12 and container.id.startswith(name))
+    """Tell whether a container has that name, or id, or is that service of a compose project."""
+    service = container.is_mattermost and container.service == name
+    known = len(name) >= 12 and container.id.startswith(name)
+    return name == container.name or service or known
 
 
 def _running(container: Container) -> Container:
-    if container.runs:
+    if container.runs or container.is_mattermost:  # one that is stopped needs its volumes only
         return container
     start = "unpause" if container.state == "paused" else "start"
     wait = container.state in ("restarting", "created", "initialized", "stopping")
@@ -80,6 +81,16 @@ def _running(container: Container) -> Container:
         if wait
         else f"Start it: {container.engine} {start} {container.name}. To back up what a stopped "
         "one left: gitlab-mm backup --root DIR.",
+    )
+
+
+def _several(found: Sequence[Container]) -> Failure:
+    kind = "GitLab" if all(container.is_gitlab for container in found) else "Mattermost"
+    return Failure(
+        f"There are several {kind} containers on this host",
+        ", ".join(map(str, found)),
+        _NAMING,
+        ExitCode.USAGE,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ VOLUMES = ("/etc/gitlab", "/var/opt/gitlab")  # without which GitLab does not su
 MARK = STATE / "container.json"
 SETS = Path("/var/backups/gitlab")
 # An empty directory of the package: other processes see nothing in it.
-_BASE = Path("/usr/lib/gitlab-mm-backup/container")
-_PASSWD, _GROUP = "/etc/passwd", "/etc/group"
+BASE = Path("/usr/lib/gitlab-mm-backup/container")
+ACCOUNTS = ("/etc/passwd", "/etc/group")
 # Accounts that this host's own programs need. Of two that are called root the container's counts by
 # name: in a user namespace it has another number.
 _OURS = ("nobody", "nogroup", "gitlab-mm")
-_HOSTS, _RESOLVER = "/etc/hosts", "/etc/resolv.conf"
+NAMES = ("/etc/hosts", "/etc/resolv.conf")
+TEXTS = (*ACCOUNTS, *NAMES)
+Ranges = list[tuple[int, int, int]]  # number inside, number here, size
+Shift = tuple[Ranges, Ranges]  # of uids, of gids
 # Directories of the host that no volume of a container replaces.
 _HOSTS_OWN = re.compile(
     r"/|/(?:bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|root|run|sbin|sys|tmp|usr|var)(?:/.*)?"
@@ -45,6 +49,11 @@ class View:
 
     container: Container
     trees: tuple[Path, ...]
+
+    @property
+    def is_server(self) -> bool:
+        """Tell whether it is a standalone Mattermost, whose PostgreSQL is in another container."""
+        return self.container.is_mattermost
 
 
 _entered: list[View] = []
@@ -71,29 +80,52 @@ def enter(container: Container) -> None:
 
     Other threads must not have begun.
     """
-    extra = [mount.target for mount in container.mounts if _may_show(mount)]
-    texts = (_PASSWD, _GROUP, _HOSTS, _RESOLVER)
-    taken = mounts.take(container.pid, [*TREES, *extra], texts)
+    extra = [mount.target for mount in container.mounts if may_show(mount)]
+    taken = mounts.take(container.pid, [*TREES, *extra], TEXTS)
     try:
-        network = os.open(f"/proc/{container.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        shift = [_shift(container.pid, kind) for kind in ("uid_map", "gid_map")]
-        mounts.leave_host()
-        mounts.mount_memory(_BASE)
-        for name in ("root", "stash"):
-            (_BASE / name).mkdir()
-        _place(taken)
-        _know_accounts(taken, shift)
-        names = {
-            Path(path): _file(Path(path).name, taken.texts[path]) for path in (_HOSTS, _RESOLVER)
-        }
+        shift = shifts(container.pid)
+        begin()
+        (BASE / "root").mkdir()
+        mounts.attach(taken.root, BASE / "root")
+        # gitlab.yml is a link of GitLab's own; Mattermost's account can change nothing there.
+        place(taken.trees, links=("/opt/gitlab",))
+        know_accounts({path: taken.texts[path] for path in ACCOUNTS}, shift)
+        network = network_of(container.pid, taken.texts, "site")
     except OSError as error:
-        raise Failure("The container's files cannot be shown here", reason(error)) from None
+        raise not_shown(error) from None
     finally:
         taken.close()
-    namespaces.use_site(namespaces.SiteNetwork(network, names))
-    accounts = {Path(path): _BASE / Path(path).name for path in (_PASSWD, _GROUP)}
-    sandbox.receive(Guest(_BASE / "root", (Path("/opt/gitlab"),), accounts))
-    _entered.append(View(container, tuple(map(Path, taken.trees))))
+    namespaces.use_site(network)
+    sandbox.receive(Guest(BASE / "root", (Path("/opt/gitlab"),), accounts()))
+    show(View(container, tuple(map(Path, taken.trees))))
+
+
+def not_shown(error: OSError) -> Failure:
+    return Failure("The container's files cannot be shown here", reason(error))
+
+
+def begin() -> None:
+    """Give this process mounts of its own, with an empty directory in memory at BASE."""
+    mounts.leave_host()
+    mounts.mount_memory(BASE)
+    (BASE / "stash").mkdir()
+
+
+def show(view: View) -> None:
+    """Note what this process sees from now on."""
+    _entered[:] = [view]
+
+
+def network_of(pid: int, texts: Mapping[str, str], name: str) -> namespaces.SiteNetwork:
+    """Return the network of a process, with the files by which names are resolved there."""
+    descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    files = {Path(path): file(f"{name}-{Path(path).name}", texts[path]) for path in NAMES}
+    return namespaces.SiteNetwork(descriptor, files)
+
+
+def accounts() -> dict[Path, Path]:
+    """Return the files of accounts for a container's programs: path inside -> path here."""
+    return {Path(path): BASE / Path(path).name for path in ACCOUNTS}
 
 
 @dataclass(frozen=True)
@@ -102,7 +134,9 @@ class Last:
 
     engine: str
     name: str
-    gitlab: str  # its version
+    gitlab: str  # its version, "" for a standalone Mattermost
+    mattermost: str = ""  # version of a standalone one
+    account: str = ""  # of a standalone one: user:group:uid:gid, numbers of this host
 
 
 def last() -> Last | None:
@@ -114,7 +148,8 @@ def last() -> Last | None:
 
 
 def _last(document: Any) -> Last:
-    return Last(*(validation.line(document[name]) for name in ("engine", "name", "gitlab")))
+    more = {name: validation.line(document.get(name, "")) for name in ("mattermost", "account")}
+    return Last(*(validation.line(document[name]) for name in ("engine", "name", "gitlab")), **more)
 
 
 def mark(gitlab: str) -> None:
@@ -122,7 +157,13 @@ def mark(gitlab: str) -> None:
     view, known = entered(), last()
     if view is not None:
         known = Last(view.container.engine, view.container.name, gitlab)
-    if known is not None and (known := replace(known, gitlab=gitlab)) != last():
+    if known is not None:
+        note(replace(known, gitlab=gitlab))
+
+
+def note(known: Last) -> None:
+    """Note the container that is reached."""
+    if known != last():
         write_state(MARK, vars(known))
 
 
@@ -131,7 +172,7 @@ def marked() -> bool:
     return MARK.exists()
 
 
-def _may_show(mount: Mount) -> bool:
+def may_show(mount: Mount) -> bool:
     """Tell whether a volume may be shown at its own place, beside GitLab's four directories.
 
     It hides nothing of the host: sets may lie there.
@@ -146,33 +187,29 @@ def _may_show(mount: Mount) -> bool:
         return not os.path.lexists(path)
 
 
-def _place(taken: mounts.Taken) -> None:
-    mounts.attach(taken.root, _BASE / "root")
-    for count, (tree, descriptor) in enumerate(taken.trees.items()):
-        stash = _BASE / f"stash/{count}"
+def place(trees: Mapping[str, int], links: Collection[str] = ()) -> None:
+    """Show ``trees`` at their paths; through no link in them, but those named in ``links``."""
+    for count, (tree, descriptor) in enumerate(trees.items()):
+        stash = BASE / f"stash/{count}"
         stash.mkdir()
         mounts.make_place(Path(tree), stash)
-        # gitlab.yml is a link of GitLab's own; Mattermost's account can change nothing there.
-        mounts.attach(descriptor, Path(tree), links=tree == "/opt/gitlab")
+        mounts.attach(descriptor, Path(tree), links=tree in links)
 
 
-def _know_accounts(taken: mounts.Taken, shift: list[list[tuple[int, int, int]]]) -> None:
-    """Know the container's accounts by name, with the numbers that they have on this host."""
-    for path, ids in ((_PASSWD, (2, 3)), (_GROUP, (2,))):
-        uids, gids = shift
-        maps = (uids, gids) if path == _PASSWD else (gids,)
-        lines = [_shifted(line.split(":"), ids, maps) for line in taken.texts[path].splitlines()]
+def know_accounts(texts: Mapping[str, str], shift: Shift) -> None:
+    """Know the accounts in ``texts`` by name, with the numbers that they have on this host."""
+    (passwd, group), (uids, gids) = ACCOUNTS, shift
+    for path, ids, maps in ((passwd, (2, 3), (uids, gids)), (group, (2,), (gids,))):
+        lines = [shifted(line.split(":"), ids, maps) for line in texts[path].splitlines()]
         theirs = {line.partition(":")[0]: line for line in lines if line}
         ours = Path(path).read_text(errors="surrogateescape").splitlines()
         theirs = {name: line for name, line in theirs.items() if name not in _OURS}
         kept = [line for line in ours if line.partition(":")[0] not in set(theirs) - {"root"}]
         text = "\n".join([*theirs.values(), *kept, ""])
-        mounts.bind(_file(Path(path).name, text, 0o644), Path(path))
+        mounts.bind(file(Path(path).name, text), Path(path))
 
 
-def _shifted(
-    fields: list[str], ids: tuple[int, ...], maps: tuple[list[tuple[int, int, int]], ...]
-) -> str:
+def shifted(fields: list[str], ids: Sequence[int], maps: Sequence[Ranges]) -> str:
     """Return a line of passwd(5) or group(5) with the host's numbers; "" for an unusable one."""
     if len(fields) <= max(ids) or not all(fields[place].isdecimal() for place in ids):
         return ""
@@ -187,14 +224,21 @@ def _shifted(
     return ":".join(fields)
 
 
-def _shift(pid: int, kind: str) -> list[tuple[int, int, int]]:
-    """Return the ranges of a user namespace: number inside, number here, size (user_namespaces(7))."""
-    lines = Path(f"/proc/{pid}/{kind}").read_text().splitlines()
-    return [(int(first), int(here), int(size)) for first, here, size in map(str.split, lines)]
+def shifts(pid: int) -> Shift:
+    """Return the ranges of uids and gids of a process's user namespace (user_namespaces(7))."""
+    texts = [Path(f"/proc/{pid}/{kind}").read_text() for kind in ("uid_map", "gid_map")]
+    uids, gids = ([_range(line) for line in text.splitlines()] for text in texts)
+    return uids, gids
 
 
-def _file(name: str, text: str, mode: int = 0o644) -> Path:
-    path = _BASE / name
+def _range(line: str) -> tuple[int, int, int]:
+    first, here, size = map(int, line.split())
+    return first, here, size
+
+
+def file(name: str, text: str) -> Path:
+    """Write a file that everybody can read, for this process alone."""
+    path = BASE / name
     path.write_text(text, errors="surrogateescape")
-    path.chmod(mode)
+    path.chmod(0o644)
     return path

@@ -12,7 +12,7 @@ from ..checks import Check, Result, guarded
 from ..config import identity, secret_files, settings
 from ..config.retention import FOR_EVER
 from ..config.settings import Rules
-from ..container import selection, view
+from ..container import compose, selection, view
 from ..errors import Failure
 from ..mattermost import detect, omnibus, omnibus_files
 from ..mattermost.journal import Journal
@@ -58,16 +58,19 @@ def run_checks(
     try:
         site = detect.find() if root == Path("/") else omnibus.find(root)
     except Failure as failure:
-        fix = (
-            "gitlab-ctl reconfigure"
-            if detect.kind(root) is Kind.OMNIBUS
-            else "systemctl status mattermost"
-        )
-        return [*checks, _amiss("settings", str(failure), fix)]
+        return [*checks, _amiss("settings", str(failure), _mending(failure, root))]
     checks.append(_check_of(status.running_site(site)))
     checks.append(guarded("database", lambda: _database(site)))
     checks.append(_check_of(status.sign_in_of(site)))
     return checks
+
+
+def _mending(failure: Failure, root: Path) -> str:
+    if detect.kind(root) is Kind.OMNIBUS:
+        return "gitlab-ctl reconfigure"
+    if compose.server() is not None:
+        return failure.hint.removeprefix("Start it: ")
+    return "systemctl status mattermost"
 
 
 def _amiss(name: str, detail: str, fix: str, result: Result = Result.FAILED) -> Check:
@@ -119,7 +122,7 @@ def _gitlab(root: Path) -> Check:
 
 
 def _container(root: Path) -> list[Check]:
-    """Return what the container is that GitLab runs in; nothing where it runs in none."""
+    """Return what the container is that GitLab or Mattermost runs in; nothing where it runs in none."""
     seen = view.entered() if root == Path("/") else None
     if seen is None:
         return []
@@ -129,7 +132,7 @@ def _container(root: Path) -> list[Check]:
     lost = [
         path for path in view.VOLUMES if path not in kept and str(Path(path).parent) not in kept
     ]
-    if lost:
+    if lost and not seen.is_server:  # a server's directories must be in volumes
         lost_text = f"{text}. {', '.join(lost)} of it is in no volume, and lost with the container"
         return [Check("container", Result.WARNING, lost_text)]
     return [Check("container", Result.PASSED, text)]
@@ -138,7 +141,8 @@ def _container(root: Path) -> list[Check]:
 def _mattermost(root: Path) -> Check:
     found = omnibus.presence(root)
     if detect.kind(root) is Kind.STANDALONE:
-        return Check("Mattermost", Result.PASSED, "a standalone Mattermost, run by systemd")
+        by = server.engine if (server := compose.server()) is not None else "systemd"
+        return Check("Mattermost", Result.PASSED, f"a standalone Mattermost, run by {by}")
     if found is Presence.ENABLED:
         version = omnibus_files.bundled_mattermost(root)
         return Check("Mattermost", Result.PASSED, f"{found.value}, version {version or 'unknown'}")
@@ -252,4 +256,7 @@ def _database(site: Site) -> Check:
     with connection.within(site.database) as session:
         version = session.execute("SHOW server_version").fetchone()
     assert version is not None
-    return Check("database", Result.PASSED, f"{site.database.name} on PostgreSQL {version[0]}")
+    contained = compose.database()
+    where = f", in the container {contained.name}" if contained is not None else ""
+    text = f"{site.database.name} on PostgreSQL {version[0]}{where}"
+    return Check("database", Result.PASSED, text)

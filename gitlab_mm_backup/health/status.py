@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from ..checks import Result, guarded
+from ..container import compose
 from ..errors import Failure
 from ..mattermost import service
 from ..mattermost.site import Kind, Site
@@ -74,6 +75,7 @@ def running_site(site: Site) -> StatusLine:
     if running.runs(site):
         bundled = site.kind is not Kind.STANDALONE
         fix = "gitlab-ctl tail mattermost" if bundled else "journalctl -u mattermost"
+        fix = service.of(site).log if not bundled and compose.server() is not None else fix
     return StatusLine("service", State.WARNING, check.detail, fix=fix)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..backup import job, unchanged
 from ..config import identity
 from ..config.settings import Settings
-from ..container import image, selection, view
+from ..container import compose, image, selection, view
 from ..errors import ExitCode, Failure, Interrupted, reason
 from ..mattermost import omnibus, omnibus_files
 from ..mattermost.journal import Journal
@@ -128,6 +128,14 @@ def guard_image(reference: str, load: Callable[[], Settings]) -> GateResult:
             f"Which GitLab is in {reference} is not known: {_NOT_STARTED}",
             "the image is not on this host, and its tag is no version",
             "Pull it first, or name it by its version.",
+            ExitCode.REFUSED,
+        )
+    server = compose.server()
+    if server is not None:
+        raise Failure(
+            f"Which container is GitLab's is not known: {_NOT_STARTED}",
+            f"{server.name} is a standalone Mattermost, and was used last",
+            "Name GitLab's container: --container NAME.",
             ExitCode.REFUSED,
         )
     last = view.last()

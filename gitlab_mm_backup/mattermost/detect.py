@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..container import engine, selection, view
+from ..container import compose, engine, selection, view
 from ..errors import Failure
 from . import omnibus, omnibus_files, standalone
 from .omnibus import Presence
@@ -21,12 +21,14 @@ def reach(wanted: str = "") -> None:
     ours = omnibus.presence() is not Presence.NO_GITLAB or standalone.present()
     if wanted or (not ours and (engine.present() or view.marked())):
         selection.reach(wanted)
-        if view.entered() is not None:
+        if view.entered() is not None and compose.server() is None:
             view.mark(omnibus_files.gitlab_version(_ROOT))
 
 
 def kind(root: Path = _ROOT) -> Kind:
-    """Return the kind to use where none is given: a bundled one that is enabled comes first."""
+    """Return the kind to use where none is given: that of a container, else an enabled bundled one."""
+    if root == _ROOT and compose.server() is not None:
+        return Kind.STANDALONE
     if omnibus.presence(root) is Presence.ENABLED or root != _ROOT:
         return Kind.OMNIBUS
     return Kind.STANDALONE if standalone.present() else Kind.OMNIBUS

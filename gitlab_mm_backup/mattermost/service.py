@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ..container import compose
+from ..container.service import ContainerService
 from ..errors import Failure, reason
 from ..system import files, process, progress, validation
 from ..system.process import Command
@@ -301,6 +303,9 @@ def _confirms(said: str, state: str) -> bool:
 
 
 def of(site: Site) -> Service:
+    contained = compose.server() if site.kind is Kind.STANDALONE else None
+    if contained is not None:
+        return ContainerService(contained.engine, contained.name)
     if site.kind is Kind.STANDALONE:
         return SystemdService(f"{site.config_file.parents[1]}/logs/mattermost.log")
     return RunitService(

@@ -1,4 +1,4 @@
-"""Find a standalone Mattermost (package or tarball) by its systemd unit and config.json."""
+"""Find a standalone Mattermost by its systemd unit or its container, and by config.json."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..container import compose, selection
+from ..container.engine import Container
 from ..errors import Failure
 from ..postgresql import connection, data_source
 from ..postgresql.endpoint import Endpoint, Login
@@ -41,6 +43,7 @@ _IN_DATABASE = ("postgres://", "postgresql://", "mysql://")
 #: Arguments by which the program prints its version. Without the first, 5.x connects to its
 #: database before; 10.11 and later do not know it.
 VERSION = (("version", "--skip-server-start"), ("version",))
+_READ = ("MM_", "PG", "SSL_CERT_")  # variables that the server reads
 _CLIENTS = Path("/usr/lib/postgresql")
 # Mattermost's default directories (its own config.json, 5.0 to 11).
 _USUAL = {
@@ -52,17 +55,25 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class _Unit:
-    """The service as systemd sees it, drop-ins included."""
+    """The service as systemd sees it, drop-ins included, or as an engine runs it."""
 
     program: Path
     arguments: list[str]
     account: Account
     working_folder: Path
     environment: Mapping[str, Secret]
+    inside: Path | None = None  # the program's path in its container
+
+    @property
+    def home(self) -> Path:
+        """Return the tree that the program is in."""
+        return (self.inside or self.program).parent.parent
 
 
 def present() -> bool:
-    """Tell whether systemd has a Mattermost unit; False where systemd does not run."""
+    """Tell whether there is one; systemd's is looked for only where systemd runs."""
+    if compose.server() is not None:
+        return True
     return Path("/run/systemd/system").is_dir() and bool(_properties().get("ExecStart"))
 
 
@@ -70,9 +81,13 @@ def find() -> Site:
     """Return the standalone Mattermost of this host.
 
     Raises Failure when there is none, when its config.json is missing or in its database, and when
-    that database is not PostgreSQL. Does not check whether the database answers.
+    that database is not PostgreSQL, or in a container that is stopped. Does not check whether the
+    database answers.
     """
-    unit = _unit()
+    contained, unreached = compose.server(), selection.missing()
+    if unreached is not None and not present():
+        raise unreached
+    unit = _unit() if contained is None else _contained(contained)
     config_file = _config_file(unit)
     there = config_file if config_file.exists() or not KEPT.exists() else KEPT
     if not there.exists():
@@ -84,6 +99,7 @@ def find() -> Site:
         )
     settings = overlay(json_file.read_config(there).document, unit.environment)
     endpoint = _endpoint(settings, config_file, unit.account, unit.environment)
+    programs = compose.use_database(endpoint.host)
     return Site(
         kind=Kind.STANDALONE,
         version=_version(unit),
@@ -94,7 +110,7 @@ def find() -> Site:
         environment=unit.environment,
         settings=settings,
         database=endpoint,
-        client_programs=_client_programs(endpoint),
+        client_programs=programs or _client_programs(endpoint),
         gitlab=GitLab("", _gitlab_url(settings), None),
         program=unit.program,
         working_folder=unit.working_folder,
@@ -150,6 +166,23 @@ def _unit() -> _Unit:
     )
 
 
+def _contained(container: Container) -> _Unit:
+    program, arguments = compose.program(container)
+    inside = sandbox.path_inside(sandbox.guest_of(str(program)), str(program))
+    return _Unit(
+        program,
+        arguments,
+        Account(*compose.account()),
+        Path(container.start.folder or "/mattermost"),
+        {
+            name: value
+            for name, value in container.start.environment.items()
+            if name.startswith(_READ)
+        },
+        Path(inside),
+    )
+
+
 def _group_name(gid: int) -> str:
     """Return the name of a group; raises Failure when it has none."""
     try:
@@ -199,13 +232,10 @@ def _config_file(unit: _Unit) -> Path:
             "Write it to a file (mmctl config migrate DATABASE config.json), point the unit to "
             "it, then try again.",
         )
-    home = unit.program.parent.parent
     wanted = named or "config.json"
-    places = [unit.working_folder / wanted, home / "config" / wanted, home / wanted]
-    return next(
-        (place for place in places if place.is_file()),
-        home / "config" / Path(wanted).name,
-    )
+    usual = unit.home / "config"
+    places = [unit.working_folder / wanted, usual / wanted, unit.home / wanted]
+    return next((place for place in places if place.is_file()), usual / Path(wanted).name)
 
 
 def _folders(unit: _Unit, config_file: Path, settings: EffectiveConfig) -> Folders:
@@ -232,7 +262,7 @@ def _endpoint(
             f"SqlSettings.DriverName in {config_file} is mysql",
             "Give it a PostgreSQL database.",
         )
-    look = f"Check SqlSettings.DataSource in {config_file}."
+    look = compose.care() or f"Check SqlSettings.DataSource in {config_file}."
     text = settings.text("SqlSettings", "DataSource")
     parts = data_source.direct(data_source.parse(text, look, environment))
     host, password = parts.get("host") or "localhost", parts.get("password", "")
@@ -261,8 +291,8 @@ def _version(unit: _Unit) -> str:
     for words in VERSION:
         command = Command([str(unit.program), *words], account=unit.account.user)
         with contextlib.suppress(Failure):
-            return version_in(process.run(command, timeout=60).out)
-    return "unknown"
+            return compose.note_version(version_in(process.run(command, timeout=60).out))
+    return compose.note_version("unknown")
 
 
 def version_in(said: str) -> str:
@@ -283,7 +313,7 @@ def _client_programs(endpoint: Endpoint) -> Path:
         raise Failure(
             "PostgreSQL's client programs are missing",
             f"there is no pg_dump in {_CLIENTS}/*/bin, and none in {process.PATH}",
-            "apt-get install postgresql-client",
+            ". ".join(filter(None, ("apt-get install postgresql-client", compose.care()))),
         )
     if not found:
         return Path(str(plain)).parent

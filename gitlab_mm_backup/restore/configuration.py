@@ -22,6 +22,7 @@ from typing import Any
 from ..backup import configuration, targets
 from ..config import config_file, secret_files, settings
 from ..config.config_file import BadSettings
+from ..container import compose
 from ..errors import Failure, reason
 from ..mattermost import effective_config, json_file, trust
 from ..mattermost.effective_config import overlay, unplaced
@@ -140,7 +141,7 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     if unknown:
         lines.append(
             f"Not taken over, because config.json has no setting for them: {', '.join(unknown)}; "
-            "add those that are needed to the unit: systemctl edit mattermost"
+            f"add those that are needed to {_where_variables_are()}"
         )
     baked = json_file.applied(config, operations(set_, site, config), "config.json")
     strange = [
@@ -151,6 +152,13 @@ def left_behind(set_: BackupSet, site: Site) -> list[str]:
     if strange:
         lines.append(f"These settings still point to directories of GitLab: {', '.join(strange)}")
     return lines
+
+
+def _where_variables_are() -> str:
+    here = compose.server()
+    if here is None:
+        return "the unit: systemctl edit mattermost"
+    return f"the environment of the container {here.name}"
 
 
 def shown(patch: Operations) -> list[str]:

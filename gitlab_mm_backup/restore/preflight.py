@@ -11,6 +11,7 @@ from typing import Any
 
 from ..backup import live
 from ..config import settings
+from ..container import compose
 from ..errors import Failure
 from ..mattermost import json_file, owned_rows
 from ..mattermost.effective_config import EffectiveConfig
@@ -243,8 +244,11 @@ def needs(set_: BackupSet, site: Site, plan: RestoreOptions) -> dict[Path, int]:
 def data_folder(site: Site) -> Path:
     """Return PostgreSQL's data directory, or / where the server is on another host.
 
-    A role without special rights cannot ask for it.
+    A role without special rights cannot ask for it; that of a container is a volume.
     """
+    contained = compose.database_folder()
+    if contained is not None:
+        return contained
     if site.database.admin == site.database.owner:
         return Path("/")
     with connection.administering(site.database) as session:

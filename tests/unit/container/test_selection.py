@@ -78,6 +78,34 @@ def test_the_one_that_was_used_before_is_used_again(monkeypatch: pytest.MonkeyPa
     assert selection.choose("", [renamed], []) == renamed
 
 
+SERVER = container(
+    "docker-mattermost-1",
+    image="mattermost/mattermost-team-edition:10.11",
+    mounts=(),
+    labels={"com.docker.compose.service": "mattermost"},
+)
+
+
+def test_a_mattermost_of_its_own_image_is_used() -> None:
+    assert selection.choose("", [OTHER, SERVER], []) == SERVER
+    assert selection.choose("mattermost", [SERVER, container()], []) == SERVER
+    stopped = container("mm", image=SERVER.image, mounts=(), state="exited", pid=0)
+    assert selection.choose("", [stopped], []) == stopped
+
+
+def test_gitlab_and_a_mattermost_of_its_own_need_a_name() -> None:
+    failure = refused("", [container(), SERVER], [])
+    assert failure.message == "There are several Mattermost containers on this host"
+    two = refused(
+        "mattermost",
+        [SERVER, container("b", image=SERVER.image, labels=SERVER.labels, mounts=())],
+        [],
+    )
+    assert (
+        two.message == failure.message and "docker-mattermost-1 (podman, running), b" in two.detail
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "hint"),
     [

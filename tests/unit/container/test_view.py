@@ -19,14 +19,14 @@ SHIFTED = [(0, 100000, 65536)]
 
 def test_accounts_have_the_hosts_numbers() -> None:
     line = "mattermost:x:994:993::/var/opt/gitlab/mattermost:/bin/sh"
-    assert view._shifted(line.split(":"), (2, 3), (ALL, ALL)) == line
-    shifted = view._shifted(line.split(":"), (2, 3), (SHIFTED, [(0, 200000, 65536)]))
+    assert view.shifted(line.split(":"), (2, 3), (ALL, ALL)) == line
+    shifted = view.shifted(line.split(":"), (2, 3), (SHIFTED, [(0, 200000, 65536)]))
     assert shifted.split(":")[:4] == ["mattermost", "x", "100994", "200993"]
 
 
 @pytest.mark.parametrize("line", ["", "x:x:y:z", "git:x:70000:1::/:/bin/sh", "a:x"])
 def test_a_line_without_a_number_here_is_left_out(line: str) -> None:
-    assert view._shifted(line.split(":"), (2, 3), (SHIFTED, SHIFTED)) == ""
+    assert view.shifted(line.split(":"), (2, 3), (SHIFTED, SHIFTED)) == ""
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,15 @@ def test_a_line_without_a_number_here_is_left_out(line: str) -> None:
     ],
 )
 def test_only_volumes_that_hide_nothing_of_the_host_are_shown(target: str, shown: bool) -> None:
-    assert view._may_show(Mount("volume", "data", "/nowhere/source", target)) is shown
+    assert view.may_show(Mount("volume", "data", "/nowhere/source", target)) is shown
 
 
 def test_a_directory_that_the_host_has_is_shown_where_it_is_the_volume(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(view, "_HOSTS_OWN", re.compile("/"))
-    assert view._may_show(Mount("bind", "", str(tmp_path), str(tmp_path)))
-    assert not view._may_show(Mount("bind", "", "/srv", str(tmp_path)))
+    assert view.may_show(Mount("bind", "", str(tmp_path), str(tmp_path)))
+    assert not view.may_show(Mount("bind", "", "/srv", str(tmp_path)))
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ import pytest
 from gitlab_mm_backup.backup import job
 from gitlab_mm_backup.clock import utc
 from gitlab_mm_backup.config.settings import Settings
+from gitlab_mm_backup.container import compose
+from gitlab_mm_backup.container.engine import Container
 from gitlab_mm_backup.errors import ExitCode, Failure, Interrupted
 from gitlab_mm_backup.health import upgrade_gate
 from gitlab_mm_backup.health.upgrade_gate import Change
@@ -385,3 +387,12 @@ def test_apt_is_told_of_the_hook_by_the_name_that_it_runs() -> None:
     assert f'DPkg::Pre-Install-Pkgs {{ "{path} || test $? -ne 10"; }};' in text
     assert f'DPkg::Tools::Options::{path}::Version "3";' in text
     assert HOOK.stat().st_mode & stat.S_IXUSR
+
+
+def test_the_gate_of_an_image_wants_gitlabs_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Container("docker", "a" * 64, "mm", "x", "running", 7, (), {})
+    monkeypatch.setattr(compose, "server", lambda: server)
+    with pytest.raises(Failure, match="the container is not started") as caught:
+        upgrade_gate.guard_image("gitlab/gitlab-ce:19.0.0-ce.0", lambda: pytest.fail())
+    assert caught.value.exit_code is ExitCode.REFUSED
+    assert caught.value.hint == "Name GitLab's container: --container NAME."
