@@ -99,14 +99,14 @@ def image(base: Path, spec: Spec, prepare: str = "") -> Iterator[Image]:
         yield Image(lab, spec)
 
 
-def host(base: Path, made: Image, binds: Sequence[Bind] = ()) -> Lab:
+def host(base: Path, made: Image, binds: Sequence[Bind] = (), network_of: Lab | None = None) -> Lab:
     """A host with podman, which shows the image and ``binds``; boot it as a lab."""
     room = disk_room()
     groups = [path for path in sorted(GROUPS.iterdir()) if os.path.ismount(path)]
     shown = [Bind(path, str(path), True) for path in (Path("/sys"), GROUPS, *groups)]
     shown += [Bind(Path("/"), "/lab/machine"), Bind(room.unpack_layer(base), "/lab/layer")]
     shown += [Bind(made.lab.disk / "upper", "/lab/image")]
-    return Lab(base=base, binds=[*shown, *binds], hostname="docker-host")
+    return Lab(base=base, binds=[*shown, *binds], hostname="docker-host", network_of=network_of)
 
 
 @dataclass

@@ -26,8 +26,8 @@ PLUGIN = "com.github.manland.mattermost-plugin-gitlab"
 
 
 @dataclass
-class Move:
-    """Both hosts, and what was on the old one."""
+class Origin:
+    """The old host, and what was on it."""
 
     gitlab: Omnibus
     seed: Seed
@@ -36,6 +36,12 @@ class Move:
     config: dict[str, Any]
     links: dict[str, str]  # public links, by the file's id
     set: str
+
+
+@dataclass
+class Move(Origin):
+    """Both hosts, and what was on the old one."""
+
     new: Standalone
     product: Product
     notes: dict[str, str] = field(default_factory=dict)
@@ -99,11 +105,9 @@ def switch_on(gitlab: Omnibus, changes: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def moving(base: Path, deb: Path, folder: Path, spec: standalone.Spec) -> Iterator[Move]:
-    """Make the old host and its set, switch its Mattermost off, and install the new host."""
-    bind = Bind(folder, "/mnt/sets", writable=True)
-    with contextlib.ExitStack() as labs:
-        old = labs.enter_context(Lab(base=base, binds=[bind], hostname="gitlab"))
+def origin(base: Path, deb: Path, bind: Bind) -> Iterator[Origin]:
+    """Make the old host and its set, which is in ``bind`` too, and switch its Mattermost off."""
+    with Lab(base=base, binds=[bind], hostname="gitlab") as old:
         gitlab = install(old, Spec(version="18.11.9"))
         product = install_product(old, deb)
         seed = gitlab.seed()
@@ -117,14 +121,23 @@ def moving(base: Path, deb: Path, folder: Path, spec: standalone.Spec) -> Iterat
         tables = dict(gitlab.state().tables)
         gitlab.gitlab_ctl("stop", "mattermost")
         files, config = data_files(old, f"{gitlab.home}/data/"), gitlab.config()
+        set_ = f"/mnt/sets/{path.rpartition('/')[2]}"
+        yield Origin(gitlab, seed, tables, files, config, links, set_)
 
+
+@contextlib.contextmanager
+def moving(base: Path, deb: Path, folder: Path, spec: standalone.Spec) -> Iterator[Move]:
+    """Make the old host and its set, switch its Mattermost off, and install the new host."""
+    bind = Bind(folder, "/mnt/sets", writable=True)
+    with contextlib.ExitStack() as labs:
+        old = labs.enter_context(origin(base, deb, bind))
         lab = labs.enter_context(
             Lab(
                 base=base,
                 binds=[bind],
                 hostname="chat",
                 systemd=True,
-                network_of=old,
+                network_of=old.gitlab.lab,
                 disk_size="700m",
             )
         )
@@ -132,5 +145,4 @@ def moving(base: Path, deb: Path, folder: Path, spec: standalone.Spec) -> Iterat
         new.name_hosts(GITLAB, SITE)
         fresh = install_product(lab, deb)
         lab.write(f"{DIST}/gitlab-mm-faults.pth", LOADER)
-        set_ = f"/mnt/sets/{path.rpartition('/')[2]}"
-        yield Move(gitlab, seed, tables, files, config, links, set_, new, fresh)
+        yield Move(**vars(old), new=new, product=fresh)
