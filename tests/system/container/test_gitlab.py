@@ -128,6 +128,44 @@ def test_restore_over_the_live_state(site: Host, gitlab: Omnibus) -> None:
     assert gitlab.sign_in("alice").username == "alice"
 
 
+def test_uploads_that_come_later(site: Host, gitlab: Omnibus) -> None:
+    old = "/var/opt/gitlab/mattermost/data/20240101"
+    place = f"{old}/teams/noteam/channels/c/users/u/f"
+    gitlab.lab.run("mkdir", "-p", place)
+    gitlab.lab.write(f"{place}/report.bin", "x" * 70000)
+    gitlab.lab.run("chown", "--recursive", "mattermost:mattermost", old)
+    site.product.backup()
+    before = gitlab.state()
+    gitlab.lab.run("rm", "-r", old)
+    done = site.product.restore("--no-safety-backup", "--uploads-later")
+    assert done.code == 0, done
+    assert differences(gitlab, before) == []
+    assert not site.lab.path("/var/lib/gitlab-mm-backup/uploads.json").exists()
+
+
+def test_one_message_is_recovered(site: Host, gitlab: Omnibus) -> None:
+    post = gitlab.sql("SELECT id FROM posts WHERE message <> '' AND type = '' LIMIT 1")[0]
+    made = site.product.backup()
+    gitlab.sql(f"DELETE FROM posts WHERE id = '{post}'")
+    done = site.product("recover", made, "--post", post)
+    assert done.code in (0, 4), done
+    assert gitlab.sql(f"SELECT count(*) FROM posts WHERE id = '{post}'") == ["1"]
+    back = site.product("recover", "--undo", done.document["undo"])
+    assert back.code in (0, 4), back
+    assert gitlab.sql(f"SELECT count(*) FROM posts WHERE id = '{post}'") == ["0"]
+    assert site.product("recover", made, "--post", post).code in (0, 4)
+
+
+def test_a_broken_sign_in_is_repaired(site: Host, gitlab: Omnibus) -> None:
+    gitlab.lab.write("/opt/gitlab/etc/mattermost/env/MM_GITLABSETTINGS_SECRET", "wrong")
+    gitlab.restart_mattermost()
+    assert site.product("sso", "check").code == 1
+    done = site.product("sso", "repair")
+    assert done.code in (0, 4), done
+    assert site.product("sso", "check").code == 0
+    assert gitlab.sign_in("alice").username == "alice"
+
+
 @contextmanager
 def slow(gitlab: Omnibus, name: str, text: str) -> Iterator[None]:
     """Have the script ``text`` in place of a program of the container, kept beside it as NAME.kept."""
