@@ -52,6 +52,7 @@ class Start:
     folder: str = ""
     environment: Mapping[str, Secret] = field(default_factory=dict)
     restart: str = ""  # the engine's policy: no, always, unless-stopped, on-failure
+    once: bool = False  # its engine removes it when it stops
     hostname: str = ""
     network: str = ""  # "container:ID" for that of another container, "host" for the host's
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)  # network -> names, addresses
@@ -233,6 +234,7 @@ def _start(entry: Mapping[str, Any], config: Mapping[str, Any]) -> Start:
         _line(config.get("WorkingDir")),
         {name: Secret(value) for name, _, value in pairs},
         _line((host.get("RestartPolicy") or {}).get("Name")),
+        bool(host.get("AutoRemove")),
         _line(config.get("Hostname")),
         _line(host.get("NetworkMode")),
         {_line(name): _names(network or {}) for name, network in named},

@@ -78,8 +78,18 @@ class ContainerService:
         return engine.control(self.client, "logs", "--tail=30", self.name).splitlines()
 
     def keep_down(self) -> None:
-        """Take back the restart policy always: others do not start what was stopped, as at boot."""
-        policy = self._container().start.restart
+        """Take back the restart policy always: others do not start what was stopped, as at boot.
+
+        Raises Failure for a container that cannot be started again.
+        """
+        found = self._container().start
+        if found.once:
+            raise Failure(
+                f"The container {self.name} cannot be stopped for the restore",
+                f"{self.client} removes it when it stops, and nothing could start it again",
+                "Create it without --rm; a Quadlet of podman has that too. Then try again.",
+            )
+        policy = found.restart
         if policy != "always":
             return
         write_state(KEPT, {"name": self.name, "policy": policy})

@@ -161,7 +161,11 @@ def test_what_an_engine_says_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None
             "WorkingDir": "/mattermost",
             "Hostname": "abc",
         },
-        "HostConfig": {"RestartPolicy": {"Name": "always"}, "NetworkMode": "docker_default"},
+        "HostConfig": {
+            "RestartPolicy": {"Name": "always"},
+            "NetworkMode": "docker_default",
+            "AutoRemove": True,
+        },
         "NetworkSettings": {
             "Networks": {"docker_default": {"Aliases": ["mattermost"], "IPAddress": "10.0.0.3"}}
         },
@@ -172,6 +176,7 @@ def test_what_an_engine_says_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None
     assert found is not None and found.is_mattermost and not found.is_gitlab
     start = found.start
     assert start.words == ("/entrypoint.sh", "mattermost") and start.restart == "always"
+    assert start.once
     assert (start.user, start.folder, start.hostname) == ("mattermost", "/mattermost", "abc")
     assert start.names == {"docker_default": frozenset({"mattermost", "10.0.0.3"})}
     source = start.environment["MM_SQLSETTINGS_DATASOURCE"]

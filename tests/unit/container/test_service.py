@@ -20,7 +20,7 @@ class Engine:
     def __init__(self) -> None:
         self.state, self.policy, self.pid = "running", "unless-stopped", 7
         self.said: list[str] = []
-        self.refuses = ""
+        self.refuses, self.once = "", False
 
     def control(self, client: str, *words: str, seconds: float = 0) -> str:
         self.said.append(" ".join((client, *words)))
@@ -34,7 +34,7 @@ class Engine:
 
     def known(self, client: str, name: str) -> Container:
         pid = self.pid if self.state == "running" else 0
-        start = Start(restart=self.policy)
+        start = Start(restart=self.policy, once=self.once)
         return Container(client, "a" * 64, name, "x", self.state, pid, (), {}, start)
 
 
@@ -102,6 +102,13 @@ def test_an_engine_that_cannot_change_it(docker: Engine) -> None:
         SERVICE.keep_down()
     assert "unknown flag" in caught.value.detail
     assert not service.KEPT.exists()
+
+
+def test_a_container_that_nothing_could_start_again(docker: Engine) -> None:
+    docker.once = True
+    with pytest.raises(Failure, match="cannot be stopped for the restore") as caught:
+        SERVICE.keep_down()
+    assert "--rm" in caught.value.hint and docker.said == []
 
 
 def test_a_container_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
