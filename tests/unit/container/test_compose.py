@@ -99,6 +99,11 @@ def test_a_shared_network_is_reached_by_localhost() -> None:
     assert compose.database_of(server, "localhost", [pod]) == pod
 
 
+def test_the_hosts_network_is_shared_too() -> None:
+    server, database = (replace(found, start=Start(network="host")) for found in (SERVER, DATABASE))
+    assert compose.database_of(server, "localhost", [database]) == database
+
+
 def test_what_is_no_postgresql_is_not_it() -> None:
     web = replace(DATABASE, image="nginx")
     assert compose.database_of(SERVER, "postgres", [web]) is None
