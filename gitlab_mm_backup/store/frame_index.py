@@ -23,6 +23,7 @@ from .frames import BLOCK, LARGEST, NameLine, plain, told
 _CHUNK = 1 << 16  # bytes to read at once
 _LISTED = 1 << 18  # bytes of tar's listing
 _MOST = 8  # frames in a run, whose members are in memory
+_MANY = 20_000  # members in a run, above which no further frame joins it
 _EACH = 1 << 62  # runs: more than a part has frames
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
 _FRAME_MARK = b"//="
@@ -134,7 +135,7 @@ def find(packed: IO[bytes], size: int, paths: Collection[bytes]) -> list[Run]:
 def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
     """Yield all frames of a files part of ``size`` bytes with all members, in about ``stretches``.
 
-    More where one would have more than _MOST frames; a member is in one stretch. Raises Failure for
+    More where one would have more than _MOST frames or _MANY members; a member is in one stretch. Raises Failure for
     frames that are not valid.
     """
     frames = _frames(index, size)
@@ -147,7 +148,7 @@ def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
                 continue
             start = record[record.rfind(b"/") + 1 :].partition(b" ")[0]
             number = starts.get(start, begun)
-            if number >= begun + each:
+            if number >= begun + each or (number > begun and len(members) > _MANY):
                 yield Stretch(Run(frames[begun:number], ()), members, last=False)
                 begun, members = number, []
             members.append(record)
