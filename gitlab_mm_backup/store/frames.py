@@ -217,6 +217,7 @@ class _Feeder:
         self.starts: list[int] = []  # of the frames, in the tar
         self.fed = 0  # bytes
         self.done = False
+        self.refused = False  # by a compressor that has ended
         self._tar, self._listing, self._end = tar, listing, _NONE
 
     def run(self) -> None:
@@ -239,7 +240,7 @@ class _Feeder:
                     self._feed(count)
             self._listing.end_member(self.fed)
         except BrokenPipeError:
-            return  # the compressor's own failure tells why
+            self.refused = True  # the compressor's own failure tells why, if it has one
         finally:
             self.done = True
             self._close()
@@ -338,6 +339,9 @@ def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[int]:
             (own, stream), ahead = ahead, start()
             sizes.append(process.forward(stream, sink))
             own.close()
+            # A frame's end is known before its compressor can see it.
+            if feeder.refused or not (feeder.done or len(feeder.starts) > len(sizes)):
+                raise Failure(f"{compressor.program} ended before its input did")
         os.close(feeder.ends.get())  # nothing is left for the one ahead: an empty frame
         own, stream = ahead
         stream.read()

@@ -157,6 +157,16 @@ def test_a_compressor_that_fails_or_ends_early_is_a_failure(tmp_path: Path) -> N
             archive_writer.pack([tmp_path], [], NOTHING, Command(program), lambda piece: None)
 
 
+def test_a_compressor_that_says_nothing_of_its_early_end_is_a_failure_at_once(
+    tmp_path: Path,
+) -> None:
+    """Not after as many compressors as there are file descriptors; which thread sees it first is chance."""
+    (tmp_path / "f").write_bytes(random.Random(3).randbytes(5 << 20))
+    for program in (["true"], ["head", "--bytes=9"]) * 20:
+        with pytest.raises(Failure, match=f"{program[0]} ended before its input did"):
+            archive_writer.pack([tmp_path], [], NOTHING, Command(program), lambda piece: None)
+
+
 def test_what_the_listing_cannot_say_is_raised_after_the_end_of_tar(tmp_path: Path) -> None:
     class Strange(Exception):
         pass
