@@ -18,7 +18,6 @@ from ..postgresql.contents import Upload
 from ..postgresql.dump import DatabaseState
 from ..sso import check
 from ..store import archive_writer, manifest
-from ..store.frames import INDEX
 from ..store.manifest import Credentials, Database, Manifest, Part
 from ..store.properties import Properties
 from ..store.soundness import INSTALLED, target_of
@@ -51,13 +50,6 @@ class Written:
     @property
     def links(self) -> dict[str, str]:
         return {link: to for survey in self.surveys for link, to in survey.links_out.items()}
-
-    @property
-    def hard_links(self) -> bool | None:
-        """Tell whether an archive has hard links; None where restic has the files."""
-        if INDEX not in self.parts:
-            return None
-        return any(survey.hard_links for survey in self.surveys)
 
     def _untaken(self) -> list[str]:
         """Return, as text, the links to files that are not in the set."""
@@ -144,7 +136,6 @@ def describe(
         contents=written.people,
         properties=written.properties,
         attributes=written.attributes.kept,
-        hard_links=written.hard_links,
     )
 
 

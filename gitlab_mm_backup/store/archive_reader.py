@@ -18,12 +18,13 @@ from ..system import parallel, process, progress, validation
 from ..system.parallel import Put
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command, Finished, Sink
-from . import frame_index, frames
+from . import frame_index
 from .archive_rules import ForwardReader, Header, Known, Most, line_of, refuse_foreign, refuse_more
 from .archive_writer import Contents, member_name
-from .frame_index import Run, Share
+from .frame_index import Place
 
 _CHUNK = 1 << 20
+_SLASH = ord("/")
 _SHARE = 256 << 20  # bytes, at least: making the directories that are in two takes a moment
 
 
@@ -120,6 +121,54 @@ def inspect_stream(
     return contents
 
 
+class Share(NamedTuple):
+    """Some of the slices of a files part, to unpack beside other shares of it."""
+
+    slices: Sequence[tuple[int, int]]  # start and bytes in the file
+    first: bytes  # path of its first member
+
+
+def shares(
+    index: Path, size: int, count: int, slices: Sequence[tuple[int, int]] | None = None
+) -> list[Share]:
+    """Return ``count`` shares of a files part of ``size`` bytes, or of some ``slices`` of it.
+
+    They are in its order, of about the same size, and fewer where there are fewer slices; none where
+    a member may need an earlier one. Raises Failure for an index that is not valid.
+    """
+    frames = frame_index.all_frames(index, size)
+    if not all(frame.sha256 for frame in frames) or frame_index.has_links(index):
+        return []
+    places = {frame.start: frame.packed for frame in frames}
+    firsts = dict[int, bytes]()
+    with open(index, "rb") as packed:
+        begins = frame_index.matching(packed, [b"//%d " % start for start in places])
+        for member in map(frame_index.parsed, begins):
+            if isinstance(member, Place):
+                firsts[places[member.start]] = member.path
+    starts = sorted(firsts)
+    slices = slices or [(start, end - start) for start, end in zip(starts, [*starts[1:], size])]
+    whole, done = sum(length for _, length in slices), 0
+    groups: list[list[tuple[int, int]]] = []
+    for start, length in slices:
+        if done * count >= len(groups) * whole:
+            groups.append([])
+        groups[-1].append((start, length))
+        done += length
+    return [Share(group, firsts[group[0][0]]) for group in groups]
+
+
+def divided_before(path: bytes) -> Iterator[bytes]:
+    """Yield the directories that may have members both before the member ``path`` and after it.
+
+    In an archive in the order of a walk these are those above it; in that of the bytes of the
+    paths (see file_list.py), others too: a comes before a-b, but a/b after it.
+    """
+    for end, byte in enumerate(path):
+        if byte <= _SLASH and path[:end]:
+            yield path[:end]
+
+
 def unpack(
     archive: Path,
     folder: str,
@@ -133,14 +182,14 @@ def unpack(
 
     Owners are set by name where this host has the name. Modes are kept, and with tar's options
     ``attributes`` the other attributes too. ``excluded`` are absolute paths below ``folder``.
-    With a ``portion`` nothing else is read. With its ``index`` an archive that has no hard links
-    is unpacked by all processors. Returns the end of tar's warnings.
+    With a ``portion`` nothing else is read. With its ``index`` an archive without hard links is
+    unpacked by all processors. Returns the end of tar's warnings.
     """
     pieces, members = portion or Portion()
     extracting = functools.partial(_extracting, folder, into, excluded, attributes)
-    shares = _shares(archive, index, pieces) if index is not None else ()
-    if index is not None and len(shares) > 1 and not members:
-        told = _unpack_shares(archive, index, shares, folder, into, extracting)
+    divided = _shares(archive, index, pieces) if index is not None else ()
+    if index is not None and len(divided) > 1 and not members:
+        told = _unpack_shares(archive, index, divided, folder, into, extracting)
     else:
         with extracting(members) as extract, open(archive, "rb") as packed:
             told = _unpack_alone(packed, pieces, extract)
@@ -154,7 +203,7 @@ def _shares(
     size = archive.stat().st_size
     most = sum(length for _, length in pieces) if pieces is not None else size
     count = min(len(os.sched_getaffinity(0)), most // _SHARE)
-    return frame_index.shares(index, size, count, pieces) if count > 1 else ()
+    return shares(index, size, count, pieces) if count > 1 else ()
 
 
 def _unpack_alone(
@@ -175,7 +224,7 @@ _NOTHING_THERE = re.compile(
 def _unpack_shares(
     archive: Path,
     index: Path,
-    shares: Sequence[Share],
+    every: Sequence[Share],
     folder: str,
     into: Path,
     extracting: Callable[..., contextlib.AbstractContextManager[Command]],
@@ -186,10 +235,10 @@ def _unpack_shares(
     fails. They get their times after, because each tar that adds to one changes its time.
     """
     with tempfile.TemporaryFile() as divided:
-        members = _copy_divided(archive, index, shares, folder, divided)
+        members = _copy_divided(archive, index, every, folder, divided)
         with extracting(members, alone=True) as make, extracting() as extract:
             ended = [_unpack_whole(divided, make)]
-            ended += _at_the_same_time(archive, shares, replace(extract, excused=_NOTHING_THERE))
+            ended += _at_the_same_time(archive, every, replace(extract, excused=_NOTHING_THERE))
             ended.append(_unpack_whole(divided, make))
     return "".join(finished.err for finished in ended)
 
@@ -200,21 +249,21 @@ def _unpack_whole(tar: IO[bytes], extract: Command) -> Finished:
 
 
 def _copy_divided(
-    archive: Path, index: Path, shares: Sequence[Share], folder: str, tar: IO[bytes]
+    archive: Path, index: Path, every: Sequence[Share], folder: str, tar: IO[bytes]
 ) -> list[str]:
     """Write the members of the directories in several shares to ``tar``; return their paths."""
-    paths = {path for share in shares[1:] for path in frame_index.divided_before(share.first)}
+    paths = {path for share in every[1:] for path in divided_before(share.first)}
     above = os.fsencode(folder)
     paths = {path for path in paths if path.startswith(above + b"/")} | {above}
     with open(index, "rb") as packed:
         runs = frame_index.find(packed, archive.stat().st_size, paths)
     copied = []
     for run in runs:
-        with unpacked(archive, run) as stream:
+        with frame_index.unpacked_from(archive, run) as stream:
             at = run.frames[0].start
             for place in run.members:
                 frame_index.skip(stream, place.start - at)
-                tar.write(frames.piece(stream, place.length).read())
+                tar.write(parallel.piece(stream, place.length).read())
                 copied.append(os.fsdecode(place.path))
                 at = place.end
     if not copied:
@@ -223,22 +272,10 @@ def _copy_divided(
     return copied
 
 
-@contextlib.contextmanager
-def unpacked(archive: Path, run: Run) -> Iterator[IO[bytes]]:
-    """Yield the tar in some frames of a files part."""
-    with (
-        open(archive, "rb") as packed,
-        parallel.part_of(packed, run.length, run.start) as piece,
-        process.output(DECOMPRESS, stdin=piece) as (stream, _),
-    ):
-        piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
-        yield stream
-
-
-def _at_the_same_time(archive: Path, shares: Sequence[Share], extract: Command) -> list[Finished]:
+def _at_the_same_time(archive: Path, every: Sequence[Share], extract: Command) -> list[Finished]:
     with contextlib.ExitStack() as opened:
-        files = [opened.enter_context(open(archive, "rb")) for _ in shares]
-        begins = [share.slices[0][0] for share in shares]
+        files = [opened.enter_context(open(archive, "rb")) for _ in every]
+        begins = [share.slices[0][0] for share in every]
 
         def done() -> int:
             places = [os.lseek(file.fileno(), 0, os.SEEK_CUR) for file in files]
@@ -246,7 +283,7 @@ def _at_the_same_time(archive: Path, shares: Sequence[Share], extract: Command) 
 
         tasks = [
             functools.partial(_unpack_pieces, file, share.slices, extract)
-            for file, share in zip(files, shares)
+            for file, share in zip(files, every)
         ]
         with progress.measured("files", archive.stat().st_size, done):
             return [ended[-1] for ended in parallel.run_all(*tasks)]

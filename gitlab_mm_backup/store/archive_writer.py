@@ -79,7 +79,6 @@ class Survey:
     ours: list[str] = field(default_factory=list)  # work directories of this program
     ownerless: str = ""  # a path whose owner or group is a number without a name
     folders: Sequence[Path] = ()  # the directories
-    hard_links: list[bytes] = field(default_factory=list)  # a line about one in the archive
 
     @property
     def left_out(self) -> list[str]:
@@ -106,8 +105,6 @@ class Survey:
         kind, mode = line[:1], line[1:10]
         if len(line) > LONGEST and len(long := told(line).path) > LONGEST:
             self.far.append(os.fsdecode(long))
-        if kind == b"h" and not self.hard_links:
-            self.hard_links.append(line)
         if kind in b"dh" or (kind == b"-" and b"s" not in mode.lower()):
             return
         packed = told(line)

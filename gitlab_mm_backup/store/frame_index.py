@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import re
 import tempfile
@@ -13,31 +14,23 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ..errors import Failure
-from ..system import process
+from ..system import parallel, process
 from ..system.private_files import OpenFile
 from ..system.process import DECOMPRESS, Command
 from .archive_rules import Known, Most, refuse_foreign, refuse_more
 from .archive_writer import BYTES, Contents, member_name
-from .frames import BLOCK, LARGEST, NameLine, plain, told
+from .frames import BLOCK, LARGEST, Frame, FrameCheck, NameLine, plain, told
+from .sets import BackupSet
 
 _CHUNK = 1 << 16  # bytes to read at once
 _LISTED = 1 << 18  # bytes of tar's listing
-_MOST = 8  # frames in a run, whose members are in memory
+_MOST = 8  # frames in a run, unless a larger file needs them
 _MANY = 20_000  # members in a run, above which no further frame joins it
 _EACH = 1 << 62  # runs: more than a part has frames
 _MEMBER = re.compile(rb"(/[^\0]*)//(\d{1,18}) (\d{1,18})")
-_FRAME_MARK = b"//="
-_SLASH = ord("/")
-_FRAME = re.compile(rb"//=(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})")
-
-
-class Frame(NamedTuple):
-    """A piece of the part: its bytes in the tar, and in the file."""
-
-    start: int
-    length: int
-    packed: int
-    packed_length: int
+_MARK = b"//"  # begins all records but those of members
+_FRAME_MARK, _LINKS_MARK = b"//=", b"//h"
+_FRAME = re.compile(rb"//=(\d{1,18}) (\d{1,18}) (\d{1,18}) (\d{1,18})(?: ([0-9a-f]{64}))?")
 
 
 class Place(NamedTuple):
@@ -135,16 +128,16 @@ def find(packed: IO[bytes], size: int, paths: Collection[bytes]) -> list[Run]:
 def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
     """Yield all frames of a files part of ``size`` bytes with all members, in about ``stretches``.
 
-    More where one would have more than _MOST frames or _MANY members; a member is in one stretch. Raises Failure for
-    frames that are not valid.
+    More where one would have more than _MOST frames or _MANY members; a member is in one stretch.
+    Raises Failure for frames that are not valid.
     """
-    frames = _frames(index, size)
+    frames = all_frames(index, size)
     starts = {b"%d" % frame.start: number for number, frame in enumerate(frames)}
     each = min(_MOST, max(1, len(frames) // stretches))
     begun, members = 0, list[bytes]()
     with open(index, "rb") as packed, process.output(DECOMPRESS, stdin=packed) as (stream, _):
         for record in records(stream):
-            if record.startswith(_FRAME_MARK):
+            if record.startswith(_MARK):
                 continue
             start = record[record.rfind(b"/") + 1 :].partition(b" ")[0]
             number = starts.get(start, begun)
@@ -153,6 +146,58 @@ def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
                 begun, members = number, []
             members.append(record)
     yield Stretch(Run(frames[begun:], ()), members, last=True)
+
+
+def all_frames(index: Path, size: int) -> list[Frame]:
+    """Return the frames of a files part of ``size`` bytes; raises Failure for invalid ones."""
+    with open(index, "rb") as packed:
+        found = map(parsed, matching(packed, [_FRAME_MARK]))
+        frames = [frame for frame in found if isinstance(frame, Frame)]
+    check(frames, size)
+    return frames
+
+
+def has_links(index: Path) -> bool:
+    """Tell whether some members are hard links; an index without SHA-256 of frames does not say."""
+    with open(index, "rb") as packed:
+        return any(record.startswith(_LINKS_MARK) for record in matching(packed, [_LINKS_MARK]))
+
+
+@contextlib.contextmanager
+def unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
+    """Yield the tar in some frames of a files part; those from elsewhere after their check."""
+    with contextlib.ExitStack() as opened:
+        if set_.stream is None:
+            yield opened.enter_context(unpacked_from(set_.file("files"), run))
+            return
+        there = set_.stream.piece(run.start, run.length)
+        assert there is not None  # or its index is not asked
+        if not all(frame.sha256 for frame in run.frames):
+            yield opened.enter_context(process.output(there, DECOMPRESS))[0]
+            return
+        packed = opened.enter_context(tempfile.TemporaryFile(dir=set_.path))
+        check = FrameCheck(run.frames, packed.write)
+        process.pipeline(there, sink=check.take)
+        check.finish()
+        packed.flush()
+        yield opened.enter_context(_unzipped(packed, run.length, 0))
+
+
+@contextlib.contextmanager
+def unpacked_from(archive: Path, run: Run) -> Iterator[IO[bytes]]:
+    """Yield the tar in some frames of a files part that is here."""
+    with open(archive, "rb") as packed, _unzipped(packed, run.length, run.start) as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _unzipped(packed: IO[bytes], length: int, start: int) -> Iterator[IO[bytes]]:
+    with (
+        parallel.part_of(packed, length, start) as piece,
+        process.output(DECOMPRESS, stdin=piece) as (stream, _),
+    ):
+        piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        yield stream
 
 
 #: Lists a tar for ``Inspection``.
@@ -263,50 +308,6 @@ def _differs(how: str, record: bytes) -> Failure:
     return Failure(f"An archive {how}", ascii(record[:200]))
 
 
-class Share(NamedTuple):
-    """Some of the slices of a files part, to unpack beside other shares of it."""
-
-    slices: Sequence[tuple[int, int]]  # start and bytes in the file
-    first: bytes  # path of its first member
-
-
-def shares(
-    index: Path, size: int, count: int, slices: Sequence[tuple[int, int]] | None = None
-) -> list[Share]:
-    """Return ``count`` shares of a files part of ``size`` bytes, or of some ``slices`` of it.
-
-    They are in its order, of about the same size, and fewer where there are fewer slices. Raises
-    Failure as ``everything`` does.
-    """
-    places = {frame.start: frame.packed for frame in _frames(index, size)}
-    firsts = dict[int, bytes]()
-    with open(index, "rb") as packed:
-        for member in map(parsed, matching(packed, [b"//%d " % start for start in places])):
-            if isinstance(member, Place):
-                firsts[places[member.start]] = member.path
-    starts = sorted(firsts)
-    slices = slices or [(start, end - start) for start, end in zip(starts, [*starts[1:], size])]
-    whole, done = sum(length for _, length in slices), 0
-    groups: list[list[tuple[int, int]]] = []
-    for start, length in slices:
-        if done * count >= len(groups) * whole:
-            groups.append([])
-        groups[-1].append((start, length))
-        done += length
-    return [Share(group, firsts[group[0][0]]) for group in groups]
-
-
-def divided_before(path: bytes) -> Iterator[bytes]:
-    """Yield the directories that may have members both before the member ``path`` and after it.
-
-    In an archive in the order of a walk these are those above it; in that of the bytes of the
-    paths (see file_list.py), others too: a comes before a-b, but a/b after it.
-    """
-    for end, byte in enumerate(path):
-        if byte <= _SLASH and path[:end]:
-            yield path[:end]
-
-
 class Slice(NamedTuple):
     """Frames that can be read alone, and the bytes of the tar in them by group of members."""
 
@@ -330,18 +331,11 @@ def slices(index: Path, size: int, group: Callable[[bytes], bytes]) -> list[Slic
     return found
 
 
-def _frames(index: Path, size: int) -> list[Frame]:
-    with open(index, "rb") as packed:
-        found = map(parsed, matching(packed, [_FRAME_MARK]))
-        frames = [frame for frame in found if isinstance(frame, Frame)]
-    check(frames, size)
-    return frames
-
-
 def parsed(record: bytes) -> Frame | Place:
     """Return what a record of an index says; raises Failure for an invalid one."""
     if found := _FRAME.fullmatch(record):
-        return Frame(*map(int, found.groups()))
+        start, length, packed, packed_length = map(int, found.groups()[:4])
+        return Frame(start, length, packed, packed_length, (found[5] or b"").decode())
     if (found := _MEMBER.fullmatch(record)) and int(found[2]) % BLOCK == 0 and int(found[3]):
         return Place(found[1], int(found[2]), int(found[3]))
     raise _invalid(ascii(record[:200]))
@@ -366,7 +360,8 @@ def _runs(frames: Sequence[Frame], members: Iterable[Place]) -> list[Run]:
         if place.end > frames[-1].start + frames[-1].length:
             raise _invalid(f"{ascii(place.path)[:200]} is after the end")
         first, last = (bisect.bisect_right(starts, at) - 1 for at in (place.start, place.end - 1))
-        if runs and first <= runs[-1][1] + 1:
+        follows = runs and first == runs[-1][1] + 1 < runs[-1][0] + _MOST
+        if runs and (first <= runs[-1][1] or follows):
             before = runs.pop()
             if place.start < before[2][-1].end:
                 raise _invalid(f"{ascii(place.path)[:200]} is inside of another")

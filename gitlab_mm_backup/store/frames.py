@@ -5,7 +5,9 @@ most 64 MiB of the tar and ends where a member ends; a larger member is cut into
 is made of records ended by NUL bytes, packed by zstd, in the order of the archive:
 
     <path>//<start> <length>       a member: the bytes of the tar that it takes, with its headers
-    //=<start> <length> <packed start> <packed length>    a frame; these come after all members
+    //=<start> <length> <packed start> <packed length> <SHA-256>    a frame, as it is in the part;
+                                   these come after all members. The first sets have no SHA-256
+    //h<count>                     hard links among the members; without this record there are none
 
 No path holds two slashes in a row, so nothing needs to be escaped.
 """
@@ -15,22 +17,19 @@ from __future__ import annotations
 import calendar
 import contextlib
 import functools
-import io
+import hashlib
 import os
 import re
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, NamedTuple
 
 from ..errors import Failure
 from ..system import parallel, private_files, process
 from ..system.private_files import PipeEnd
 from ..system.process import Command, Sink
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
 
 INDEX = "index"  # name of the part
 LARGEST = 64 << 20  # bytes of the tar in a frame
@@ -117,29 +116,60 @@ def _byte(escaped: bytes) -> bytes:
     return bytes([int(escaped, 8)]) if len(escaped) == 3 else escaped
 
 
-class _Piece(io.RawIOBase):
-    """The next ``length`` bytes of a stream, as if they were all."""
+class Frame(NamedTuple):
+    """A piece of the files part: its bytes in the tar, and in the file."""
 
-    def __init__(self, stream: IO[bytes], length: int) -> None:
-        super().__init__()
-        self._stream, self._left = stream, length
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:
-        """Read up to the end of the piece; raises ValueError where the stream ends before."""
-        part = memoryview(buffer)[: self._left]
-        count: int = self._stream.readinto(part)  # type: ignore[attr-defined]
-        if not count and part:
-            raise ValueError(f"{self._left} bytes are missing")
-        self._left -= count
-        return count
+    start: int
+    length: int
+    packed: int
+    packed_length: int
+    sha256: str = ""  # of it in the file; "" in the index of an old set
 
 
-def piece(stream: IO[bytes], length: int) -> IO[bytes]:
-    """Return the next ``length`` bytes of ``stream`` as a stream; reading raises ValueError."""
-    return io.BufferedReader(_Piece(stream, length), _LINES)
+class FrameCheck:
+    """Passes the bytes of some frames in a row on, and compares each with its SHA-256.
+
+    What was passed on may be used only when the next frame begins, or after ``finish``.
+    """
+
+    def __init__(self, frames: Sequence[Frame], sink: Sink) -> None:
+        self._frames, self._sink = list(frames), sink
+        self._digest, self._left = hashlib.sha256(), frames[0].packed_length
+
+    def take(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes; raises Failure for a frame that is not what was written."""
+        rest = memoryview(piece)
+        while rest and self._frames:
+            part, rest = rest[: self._left], rest[self._left :]
+            self._digest.update(part)
+            self._left -= len(part)
+            self._sink(part)
+            if not self._left:
+                self._end_frame()
+        if rest:
+            raise _differs("there are more bytes than its frames have")
+
+    def _end_frame(self) -> None:
+        frame = self._frames.pop(0)
+        if self._digest.hexdigest() != frame.sha256:
+            size, start = frame.packed_length, frame.packed
+            raise _differs(f"the checksum of the {size} bytes from {start} on differs")
+        self._digest = hashlib.sha256()
+        self._left = self._frames[0].packed_length if self._frames else 0
+
+    def finish(self) -> None:
+        """Raise Failure where bytes are missing."""
+        if self._frames:
+            frame = self._frames[0]
+            raise _differs(f"{self._left} bytes of the frame at {frame.packed} are missing")
+
+
+def _differs(detail: str) -> Failure:
+    return Failure(
+        "The files part is not what was written",
+        detail,
+        "Choose another copy, or another set: gitlab-mm list.",
+    )
 
 
 class Cutter:
@@ -179,6 +209,7 @@ class _Listing:
         self.failure: Exception | None = None  # of ``each``
         self.file = file
         self._each, self._index = each, index
+        self.links = 0  # hard links
         self._rest, self._path, self._start = b"", b"", 0
         os.set_blocking(file, False)
 
@@ -198,6 +229,7 @@ class _Listing:
             member, start = told(rest), int(block.rpartition(b" ")[2]) * BLOCK
             self.cutter.add(start, member.size if member.kind == b"-" else 0)
             self.end_member(start)
+            self.links += member.kind == b"h"
             self._path, self._start = member.path, start
             self._each(rest)
         except Exception as error:
@@ -311,17 +343,20 @@ def pack(
         if listing.failure is not None:
             raise listing.failure
     place = 0
-    for start, end_, size in zip(feeder.starts, [*feeder.starts[1:], feeder.fed], packed):
-        index(b"//=%d %d %d %d\0" % (start, end_ - start, place, size))
+    for start, end_, frame in zip(feeder.starts, [*feeder.starts[1:], feeder.fed], packed):
+        size, sha256 = frame
+        index(b"//=%d %d %d %d %b\0" % (start, end_ - start, place, size, sha256))
         place += size
+    if listing.links:
+        index(b"//h%d\0" % listing.links)
 
 
-def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[int]:
-    """Compress each frame by its own program; return their packed sizes.
+def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[tuple[int, bytes]]:
+    """Compress each frame by its own program; return their packed sizes, and SHA-256 in hex.
 
     The next program is started before it is needed: it begins while the one before still writes.
     """
-    sizes: list[int] = []
+    packed: list[tuple[int, bytes]] = []
     with contextlib.ExitStack() as all_:
         all_.callback(feeder.ends.put, _NONE)
 
@@ -335,15 +370,26 @@ def _compress(compressor: Command, feeder: _Feeder, sink: Sink) -> list[int]:
             return own, stream
 
         ahead = start()
-        while not (feeder.done and len(sizes) == len(feeder.starts)):
+        while not (feeder.done and len(packed) == len(feeder.starts)):
             (own, stream), ahead = ahead, start()
-            sizes.append(process.forward(stream, sink))
+            packed.append(_forward(stream, sink))
             own.close()
             # A frame's end is known before its compressor can see it.
-            if feeder.refused or not (feeder.done or len(feeder.starts) > len(sizes)):
+            if feeder.refused or not (feeder.done or len(feeder.starts) > len(packed)):
                 raise Failure(f"{compressor.program} ended before its input did")
         os.close(feeder.ends.get())  # nothing is left for the one ahead: an empty frame
         own, stream = ahead
         stream.read()
         own.close()
-    return sizes
+    return packed
+
+
+def _forward(stream: IO[bytes], sink: Sink) -> tuple[int, bytes]:
+    """Give all of ``stream`` to ``sink``; return its bytes, and their SHA-256 in hex."""
+    digest = hashlib.sha256()
+
+    def take(piece: memoryview) -> None:
+        digest.update(piece)
+        sink(piece)
+
+    return process.forward(stream, take), digest.hexdigest().encode()

@@ -174,7 +174,6 @@ class Manifest:
     note: str = ""  # of the administrator, one line
     configuration: Sequence[str] = ()  # files of this program's own, in the part of that name
     left_out: Mapping[str, str] = field(default_factory=dict)  # of these -> why not in the set
-    hard_links: bool | None = None  # in the files part; None: not recorded
     format: int = FORMAT
 
     @property
@@ -221,7 +220,8 @@ def name_for(moment: datetime, mattermost: str, host_id: str) -> str:
 
 def is_of(name: str, host_id: str) -> bool:
     """Tell whether this host gave a set that name; before format 3 names had no host."""
-    return (found := _OF_HOST.search(name)) is None or found[1] == host_id[:_HOST_DIGITS]
+    found = _OF_HOST.search(name)
+    return found is None or found[1] == host_id[:_HOST_DIGITS]
 
 
 def is_set_name(name: str) -> bool:
@@ -385,12 +385,12 @@ _SINCE_FORMAT_3: dict[str, validation.Check] = {
 _LATER: dict[str, validation.Check] = {
     "properties": properties.parse,
     "attributes": validation.each(validation.one_of("acl", "user"), validation.count),
-    **{"note": validation.line, "configuration": validation.paths},
+    "note": validation.line,
+    "configuration": validation.paths,
     "left_out": validation.each(validation.path, validation.line),
-    "hard_links": validation.one_of(True, False),
 }
 _NOT_GIVEN: dict[str, Any] = {
-    **dict.fromkeys(("increment", "salvaged", "properties", "hard_links")),
+    **dict.fromkeys(("increment", "salvaged", "properties")),
     **{"attributes": {}, "note": "", "configuration": (), "left_out": {}},
 }
 

@@ -160,9 +160,8 @@ class BackupSet:
 
     @property
     def index(self) -> Path | None:
-        """The index of the files part, where several can unpack it: no member needs an earlier one."""
-        apart = INDEX in self.manifest.parts and self.manifest.hard_links is False
-        return self.file(INDEX) if apart else None
+        """The index of the files part; None without one, or where not all of the part is here."""
+        return self.file(INDEX) if INDEX in self.manifest.parts and self.stream is None else None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from tarfile import TarInfo
 from typing import IO, NamedTuple, Optional, TypeVar
@@ -16,13 +15,13 @@ from ..errors import Failure
 from ..system import parallel, process
 from ..system.parallel import Put
 from ..system.process import DECOMPRESS, Command
-from . import archive_reader, file_list, frame_index, frames
+from . import archive_reader, file_list, frame_index
 from .archive_reader import Each, MemberContent
 from .archive_rules import Known, ListingChecker, Most, line_of
 from .archive_writer import Contents
 from .check_records import damaged
 from .file_list import LISTING
-from .frame_index import Inspection, Place, Run, Stretch
+from .frame_index import Inspection, Place, Stretch
 from .frames import INDEX, NameLine
 from .manifest import Manifest
 from .sets import BackupSet, damage, part_problem
@@ -158,7 +157,7 @@ def _inspect(set_: BackupSet, stretch: Stretch, wanted: bool) -> tuple[Contents,
     lines: list[NameLine] = []
     inspection = Inspection(stretch, *_files(set_), lines.append if wanted else None)
     length = sum(frame.length for frame in stretch.run.frames)
-    with _unpacked(set_, stretch.run) as stream:
+    with frame_index.unpacked(set_, stretch.run) as stream:
         with (
             parallel.part_of(stream, length) as tar,
             process.output(frame_index.LIST, stdin=tar) as (listing, _),
@@ -170,19 +169,6 @@ def _inspect(set_: BackupSet, stretch: Stretch, wanted: bool) -> tuple[Contents,
                 "An archive has more than its index says", f"frame at {stretch.run.start}"
             )
     return inspection.contents, lines
-
-
-@contextlib.contextmanager
-def _unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
-    """Yield the tar in some frames of a files part."""
-    if set_.stream is not None:
-        there = set_.stream.piece(run.start, run.length)
-        assert there is not None  # or its index is not asked
-        with process.output(there, DECOMPRESS) as (stream, _):
-            yield stream
-        return
-    with archive_reader.unpacked(set_.file("files"), run) as stream:
-        yield stream
 
 
 def read_members(set_: BackupSet, paths: Collection[str], each: Each) -> Check:
@@ -232,7 +218,7 @@ def _read_indexed(set_: BackupSet, wanted: Collection[bytes], each: Each) -> Non
     with open(_intact(set_, INDEX), "rb") as index:
         runs = frame_index.find(index, set_.manifest.parts["files"].bytes, wanted)
     for run in runs:
-        with _unpacked(set_, run) as stream:
+        with frame_index.unpacked(set_, run) as stream:
             at = run.frames[0].start
             for place in run.members:
                 frame_index.skip(stream, place.start - at)
@@ -251,7 +237,7 @@ def _read_place(set_: BackupSet, place: Place, stream: IO[bytes], each: Each) ->
             raise Failure("An archive differs from its index", ascii(place.path))
         each(member, read)
 
-    piece = frames.piece(stream, place.length)
+    piece = parallel.piece(stream, place.length)
     archive_reader.inspect_stream(piece, "files", *_files(set_), take)
     if not count:
         raise Failure("An archive lacks a file of its index", ascii(place.path))

@@ -6,16 +6,20 @@ import concurrent.futures
 import contextlib
 import fcntl
 import functools
+import io
 import os
 import struct
 import termios
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO, Any, TypeVar, Union
+from typing import IO, TYPE_CHECKING, Any, TypeVar, Union
 
 from ..errors import Failure, reason
 from . import private_files, process
 from .process import Stopped
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 _Result = TypeVar("_Result")
 _Given = TypeVar("_Given")
@@ -111,6 +115,31 @@ def pipe_between(
         unread = Failure("A program ended before it had read all its input")
         raise (causes or [unread])[0] from None
     return given, taken
+
+
+class _Piece(io.RawIOBase):
+    """The next ``length`` bytes of a stream, as if they were all."""
+
+    def __init__(self, stream: IO[bytes], length: int) -> None:
+        super().__init__()
+        self._stream, self._left = stream, length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        """Read up to the end of the piece; raises ValueError where the stream ends before."""
+        part = memoryview(buffer)[: self._left]
+        count: int = self._stream.readinto(part)  # type: ignore[attr-defined]
+        if not count and part:
+            raise ValueError(f"{self._left} bytes are missing")
+        self._left -= count
+        return count
+
+
+def piece(stream: IO[bytes], length: int) -> IO[bytes]:
+    """Return the next ``length`` bytes of ``stream`` as a stream; reading raises ValueError."""
+    return io.BufferedReader(_Piece(stream, length), process.PIECE)
 
 
 def part_of(

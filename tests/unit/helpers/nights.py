@@ -71,7 +71,6 @@ class House:
                 privileged=tuple(found.privileged),
                 pipes=tuple(found.special),
                 increment=packed.increment,
-                hard_links=bool(found.hard_links),
             )
             return self.store.complete(staging, described, packed.base)
 

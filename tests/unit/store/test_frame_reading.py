@@ -10,17 +10,20 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tarfile import TarInfo
-from typing import IO
+from typing import IO, Any, cast
 
 import pytest
 
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import frame_index, frames, verify
 from gitlab_mm_backup.store.archive_reader import MemberContent
-from gitlab_mm_backup.store.frame_index import Frame, Place, Run
+from gitlab_mm_backup.store.frame_index import Place, Run
+from gitlab_mm_backup.store.frames import Frame
 from gitlab_mm_backup.store.sets import BackupSet
+from gitlab_mm_backup.system.process import Command
 from tests.unit.helpers.nights import House
 from tests.unit.store.test_file_list import UPLOADS, forged, house
+from tests.unit.store.test_frames import record_of
 
 __all__ = ["house"]
 SMALL = 100_000  # bytes of a frame: the house has 0.6 MB
@@ -36,7 +39,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of files parts that were read by an index, run by run."""
     lengths: list[int] = []
-    unpacked = verify._unpacked
+    unpacked = frame_index.unpacked
 
     @contextlib.contextmanager
     def watched(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
@@ -44,7 +47,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         with unpacked(set_, run) as stream:
             yield stream
 
-    monkeypatch.setattr(verify, "_unpacked", watched)
+    monkeypatch.setattr(frame_index, "unpacked", watched)
     return lengths
 
 
@@ -124,7 +127,8 @@ def test_an_older_set_is_read_from_end_to_end(house: House, fetched: list[int]) 
 
 def index_of(set_: BackupSet) -> list[Frame | Place]:
     with open(set_.file(frames.INDEX), "rb") as packed:
-        return list(map(frame_index.parsed, frame_index.matching(packed, [b"//"])))
+        every = frame_index.matching(packed, [b"//"])
+        return [frame_index.parsed(record) for record in every if not record.startswith(b"//h")]
 
 
 def with_index(set_: BackupSet, change: Callable[[list[Place], list[Frame]], object]) -> BackupSet:
@@ -134,7 +138,7 @@ def with_index(set_: BackupSet, change: Callable[[list[Place], list[Frame]], obj
     cuts = [record for record in known if isinstance(record, Frame)]
     change(places, cuts)
     records = [b"%s//%d %d\0" % place for place in places]
-    records += [b"//=%d %d %d %d\0" % frame for frame in cuts]
+    records += map(record_of, cuts)
     return forged(set_, frames.INDEX, b"".join(records))
 
 
@@ -229,3 +233,64 @@ def test_a_damaged_index_is_not_used(house: House) -> None:
     os.truncate(full.file(frames.INDEX), 30)
     with pytest.raises(Failure, match=r"files.index.zst of set .* has 30 bytes"):
         read(full, house.home / "double")
+
+
+class Elsewhere:
+    """A files part that is read by dd, in place of a remote."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def piece(self, start: int, length: int) -> Command:
+        where = (f"if={self.file}", f"skip={start}", f"count={length}")
+        return Command(["dd", *where, "iflag=skip_bytes,count_bytes", "status=none"])
+
+    def folder(self, path: str) -> None:
+        """It knows nothing of directories."""
+
+
+def elsewhere(set_: BackupSet, tmp_path: Path) -> BackupSet:
+    """Have the files part elsewhere."""
+    away = tmp_path / "away"
+    os.rename(set_.file("files"), away)
+    return dataclasses.replace(set_, stream=cast(Any, Elsewhere(away)))
+
+
+def spoil(file: Path, at: int) -> None:
+    with open(file, "r+b") as opened:
+        opened.seek(at)
+        byte = opened.read(1)
+        opened.seek(at)
+        opened.write(bytes([byte[0] ^ 1]))
+
+
+def test_a_frame_from_elsewhere_is_compared_before_it_is_read(house: House, tmp_path: Path) -> None:
+    """A changed one is refused, although zstd's own checksum may fit; the others are read."""
+    there = elsewhere(house.night(None), tmp_path)
+    cuts = [record for record in index_of(there) if isinstance(record, Frame)]
+    paths = [house.home / UPLOADS / f"upload-{number:02}/picture.png" for number in range(12)]
+    assert read(there, *paths) == {str(path): path.read_bytes() for path in paths}
+    spoil(tmp_path / "away", cuts[2].packed + 4)  # zstd's header of the frame
+    good, bad = dict[str, bytes](), list[Path]()
+    for path in paths:
+        try:
+            good.update(read(there, path))
+        except Failure as failure:
+            assert failure.message == "The files part is not what was written"
+            bad.append(path)
+    assert good and bad
+
+
+def test_an_index_of_before_has_no_sums(house: House, tmp_path: Path) -> None:
+    """What it finds is read as before: zstd alone looks at it."""
+    there = elsewhere(
+        with_index(
+            house.night(None),
+            lambda places, cuts: cuts.__setitem__(
+                slice(None), [frame._replace(sha256="") for frame in cuts]
+            ),
+        ),
+        tmp_path,
+    )
+    path = house.home / UPLOADS / "upload-07/picture.png"
+    assert read(there, path) == {str(path): path.read_bytes()}

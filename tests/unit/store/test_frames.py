@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import random
@@ -20,8 +21,8 @@ import pytest
 from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import archive_writer, frame_index, frames
 from gitlab_mm_backup.store.archive_writer import Survey
-from gitlab_mm_backup.store.frame_index import Frame, Place, Run
-from gitlab_mm_backup.store.frames import Cutter
+from gitlab_mm_backup.store.frame_index import Place, Run
+from gitlab_mm_backup.store.frames import Cutter, Frame
 from gitlab_mm_backup.system.process import Command, compress
 from tests.unit.store.test_archive_writer import make_tree
 
@@ -37,6 +38,7 @@ class Packed:
     tar: bytes
     frames: list[Frame]
     places: list[Place]
+    links: int = 0
 
     @property
     def members(self) -> list[tarfile.TarInfo]:
@@ -53,12 +55,14 @@ def pack(folder: Path) -> Packed:
     out, index = io.BytesIO(), bytearray()
     found = archive_writer.survey([folder])
     archive_writer.pack([folder], [], found, compress(1, 2), out.write, index=index.extend)
-    records = list(map(frame_index.parsed, frame_index.records(io.BytesIO(index))))
+    told = list(frame_index.records(io.BytesIO(index)))
+    records = [frame_index.parsed(record) for record in told if not record.startswith(b"//h")]
     return Packed(
         out.getvalue(),
         unzipped(out.getvalue()),
         [record for record in records if isinstance(record, Frame)],
         [record for record in records if isinstance(record, Place)],
+        sum(int(record[3:]) for record in told if record.startswith(b"//h")),
     )
 
 
@@ -82,9 +86,11 @@ def consistent(packed: Packed) -> None:
     frame_index.check(packed.frames, len(packed.data))
     for frame in packed.frames:
         piece = packed.data[frame.packed : frame.packed + frame.packed_length]
+        assert frame.sha256 == hashlib.sha256(piece).hexdigest()
         assert unzipped(piece) == packed.tar[frame.start : frame.start + frame.length]
         assert frame.length <= frames.LARGEST
     assert packed.places == as_tarfile_has_it(packed)
+    assert packed.links == sum(member.islnk() for member in packed.members)
 
 
 @pytest.mark.usefixtures("small")
@@ -100,6 +106,7 @@ def test_frames_end_where_members_end_and_each_is_read_alone(tmp_path: Path) -> 
     (home / ("deep" * 30) / ("n" * 200) / ("é" * 100)).write_bytes(b"long names")
     packed = pack(home)
     consistent(packed)
+    assert packed.links == 2  # one of them of the tree
     inner = {frame.start for frame in packed.frames[1:]}
     big = {place.path for place in packed.places if place.length > SMALL}
     assert big == {os.fsencode(home / "sparse")} and len(packed.frames) > 8
@@ -203,10 +210,16 @@ def test_cuts_are_where_members_begin(seed: int) -> None:
 # Looking up members.
 
 
+def record_of(frame: Frame) -> bytes:
+    """The record of an index."""
+    *numbers, sha256 = frame
+    return b"//=%d %d %d %d" % tuple(numbers) + (f" {sha256}" if sha256 else "").encode() + b"\0"
+
+
 @contextlib.contextmanager
 def index_of(packed: Packed, extra: bytes = b"") -> Iterator[IO[bytes]]:
     lines = [b"%s//%d %d\0" % place for place in packed.places]
-    lines += [b"//=%d %d %d %d\0" % frame for frame in packed.frames]
+    lines += [record_of(frame) for frame in packed.frames]
     told = b"".join(lines) + extra
     with tempfile.TemporaryFile() as file:
         subprocess.run(["zstd", "-cq"], input=told, stdout=file, check=True)
@@ -270,10 +283,44 @@ def test_all_frames_come_in_few_runs_each_member_in_one(tmp_path: Path, runs: in
     ],
 )
 def test_an_index_that_lies_is_refused(
-    frames_told: list[tuple[int, ...]], places: list[tuple[bytes, int, int]], extra: bytes
+    frames_told: list[tuple[int, int, int, int]], places: list[tuple[bytes, int, int]], extra: bytes
 ) -> None:
     hostile = Packed(
         b"", b"", [Frame(*told) for told in frames_told], [Place(*told) for told in places]
     )
     with pytest.raises(Failure, match="The index of the files is not valid"):
         runs_of(hostile, {b"/f", b"/g"}, extra, 100)
+
+
+# Frames that come from elsewhere.
+
+
+@pytest.mark.parametrize("size", (1, 7, 300, 1000))
+def test_frames_are_compared_one_by_one(size: int) -> None:
+    data = random.Random(1).randbytes(1000)
+    cuts = [
+        Frame(0, 1, at, length, hashlib.sha256(data[at : at + length]).hexdigest())
+        for at, length in ((0, 300), (300, 1), (301, 699))
+    ]
+
+    def passed(changed: bytes) -> int:
+        """Return how many bytes of frames that count were passed on."""
+        got = bytearray()
+        check = frames.FrameCheck(cuts, got.extend)
+        with pytest.raises(Failure, match="The files part is not what was written"):
+            for at in range(0, len(changed), size):
+                check.take(changed[at : at + size])
+            check.finish()
+        return len(got)
+
+    got = bytearray()
+    check = frames.FrameCheck(cuts, got.extend)
+    for at in range(0, len(data), size):
+        check.take(data[at : at + size])
+    check.finish()
+    assert got == data
+    assert passed(b"x" + data[1:]) == 300
+    assert passed(data[:300] + bytes([data[300] ^ 1]) + data[301:]) == 301
+    assert passed(data[:-1]) == 999
+    assert passed(data + b"x") == 1000
+    assert passed(b"") == 0

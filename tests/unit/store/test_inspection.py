@@ -14,8 +14,8 @@ from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.store import archive_reader, frame_index
 from gitlab_mm_backup.store.archive_rules import Most, line_of
 from gitlab_mm_backup.store.archive_writer import Contents, Survey
-from gitlab_mm_backup.store.frame_index import Frame, Inspection, Run, Stretch
-from gitlab_mm_backup.store.frames import NameLine
+from gitlab_mm_backup.store.frame_index import Inspection, Run, Stretch
+from gitlab_mm_backup.store.frames import Frame, NameLine
 from gitlab_mm_backup.system import process
 from tests.unit.store.test_archive_reader import good, tar_of
 from tests.unit.store.test_archive_writer import HOSTILE, KNOWN, ROOT, member

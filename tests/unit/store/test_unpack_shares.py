@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -13,16 +14,13 @@ from typing import Any
 import pytest
 
 from gitlab_mm_backup.errors import Failure
-from gitlab_mm_backup.store import archive_reader, archive_writer, frame_index, frames
+from gitlab_mm_backup.store import archive_reader, archive_writer, frames
 from gitlab_mm_backup.store.archive_writer import EXTENDED, LISTS
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.process import Command
 from tests.unit.backup.test_attributes import ACCESS, ACL, DEFAULT
-from tests.unit.helpers.nights import House
 from tests.unit.store.test_archive_writer import describe, make_tree
-from tests.unit.store.test_file_list import house
 
-__all__ = ["house"]
 SMALL = 100_000  # bytes of a frame
 PROCESSORS = 5
 COMPRESSOR = process.compress(1, 1)
@@ -75,8 +73,8 @@ class Part:
         return into / folder.name
 
     @property
-    def shares(self) -> list[frame_index.Share]:
-        return frame_index.shares(self.index, self.archive.stat().st_size, PROCESSORS)
+    def shares(self) -> list[archive_reader.Share]:
+        return archive_reader.shares(self.index, self.archive.stat().st_size, PROCESSORS)
 
 
 def everything(root: Path) -> dict[str, tuple[Any, ...]]:
@@ -159,7 +157,7 @@ def test_directories_in_several_shares_are_there_before(
     home, part, found = homes[0], Part.of(tmp_path, homes[0]), list[bool]()
     begin = archive_reader._at_the_same_time
 
-    def watched(archive: Path, shares: list[frame_index.Share], extract: Command) -> Any:
+    def watched(archive: Path, shares: list[archive_reader.Share], extract: Command) -> Any:
         parents = [Path(os.fsdecode(share.first)).parent for share in shares[1:]]
         found.extend(
             (tmp_path / "into" / path.relative_to(home.parent)).is_dir() for path in parents
@@ -214,23 +212,31 @@ def test_shares_are_all_of_the_part_and_of_like_size(homes: list[Path], tmp_path
             at += length
         assert sum(length for _, length in share.slices) < size / PROCESSORS + 6 * SMALL
     assert at == size
-    assert len(frame_index.shares(part.index, size, 1)) == 1
-    many = frame_index.shares(part.index, size, 10_000)
+    assert len(archive_reader.shares(part.index, size, 1)) == 1
+    many = archive_reader.shares(part.index, size, 10_000)
     assert PROCESSORS < len(many) < 10_000 and all(len(share.slices) == 1 for share in many)
     some = [many[1].slices[0], many[3].slices[0]]
-    assert frame_index.shares(part.index, size, 100, some) == [many[1], many[3]]
+    assert archive_reader.shares(part.index, size, 100, some) == [many[1], many[3]]
 
 
 def test_directories_that_a_cut_divides() -> None:
-    assert list(frame_index.divided_before(b"/a/b-c.d/e")) == [
+    assert list(archive_reader.divided_before(b"/a/b-c.d/e")) == [
         *(b"/a", b"/a/b", b"/a/b-c", b"/a/b-c.d"),
     ]
 
 
-def test_a_set_says_whether_it_has_hard_links(house: House) -> None:
-    plain = house.night(None)
-    assert plain.manifest.hard_links is True  # the house has one
-    for path in house.home.rglob("*"):
-        if path.is_file() and path.lstat().st_nlink > 1:
-            path.unlink()
-    assert house.night(None).manifest.hard_links is False
+def test_hard_links_and_old_indexes_are_for_one_tar(homes: list[Path], tmp_path: Path) -> None:
+    home = tmp_path / "mattermost"
+    subprocess.run(["cp", "--archive", homes[0], home], check=True)
+    os.link(home / "data/large", home / "z")
+    assert Part.of(tmp_path, home).shares == []
+    (home / "z").unlink()
+    part = Part.of(tmp_path, home)
+    assert len(part.shares) == PROCESSORS
+    index = subprocess.run(["zstd", "-dcq", part.index], capture_output=True, check=True).stdout
+    old = re.sub(rb"(//=\d+ \d+ \d+ \d+) [0-9a-f]{64}\0", rb"\1\0", index)
+    assert old != index
+    part.index.write_bytes(
+        subprocess.run(["zstd", "-cq"], input=old, capture_output=True, check=True).stdout
+    )
+    assert part.shares == []
