@@ -343,7 +343,7 @@ def resume_uploads(context: Context) -> UploadsResult | None:
     """Unpack what an earlier restore has left, with its lock held; None for nothing."""
     from ..mattermost import detect
     from ..mattermost.journal import Journal
-    from ..restore import uploads_later
+    from ..restore import source, uploads_later
 
     journal = Journal()
     entry = journal.pending()
@@ -353,7 +353,7 @@ def resume_uploads(context: Context) -> UploadsResult | None:
     plan = RestoreOptions.of_journal(entry.plan)
     try:
         wanted = offsite.wanted_again(ours, store, plan, entry.set)
-        with wanted.whole() as near:
+        with source.rest(wanted) as near:
             return uploads_later.resume(near, detect.find(plan.to), journal, teller(context))
     except Failure as failure:
         why = uploads_later.unfinished(entry, str(failure))

@@ -89,6 +89,7 @@ from ..mattermost import (
 from ..offsite import (
     age,
     bound,
+    copied_frames,
     copies,
     download,
     gitlab_upload,

@@ -15,18 +15,20 @@ from typing import IO, TypeVar
 from ..config.origin import SIGNATURE
 from ..config.settings import GITLAB, Remote, Settings, remote_named
 from ..errors import ExitCode, Failure
+from ..store import frame_index
 from ..store.archive_reader import TruncatedArchive
 from ..store.file_list import LISTING
 from ..store.frames import INDEX
 from ..store.local import LocalStore, PartWriter
 from ..store.manifest import Manifest, Part
 from ..store.sets import BackupSet
-from ..system import disk_space, process, progress
+from ..system import disk_space, lock, process, progress
 from ..system.files import replace_file
 from ..system.parallel import Put, pipe_between
 from ..system.process import DECOMPRESS, Command, Sink
 from ..system.redaction import Secret
 from . import age, copies, gitlab_upload, rclone
+from .copied_frames import CopiedFrames
 from .copies import CopiedPart, RemoteEntry
 from .upload import persist
 
@@ -107,10 +109,13 @@ def streamed(
     scratch: Path,
     identity: Secret | None,
     without: Collection[str] = (),
+    *,
+    by_frames: bool = False,
 ) -> Iterator[BackupSet]:
     """Do the same, except the files of the set and its bases, which are read when they are needed.
 
-    The parts ``without`` are not fetched either.
+    The parts ``without`` are not fetched either. With ``by_frames`` the set has its frames, where
+    its index proves each of them.
     """
     with _passing(scratch) as store:
         links = _chain(remote, entry)
@@ -129,7 +134,30 @@ def streamed(
             stream = _part_of(remote, link, FILES, identity)
             near = replace(here, base=near, kept_as=link.name, stream=stream, said=link.said)
         assert near is not None
+        if by_frames and has_frames(entry):
+            near = replace(near, frames=_frames(near, _part_of(remote, entry, FILES, identity)))
         yield near
+
+
+def has_frames(entry: RemoteEntry) -> bool:
+    """Tell whether frames of a copy can be read: it is not encrypted, and has all files itself."""
+    manifest, copy = manifest_of(entry), entry.copy
+    readable = copy is not None and not copy.recipients
+    return readable and manifest.increment is None and INDEX in manifest.parts
+
+
+def _frames(set_: BackupSet, part: _Part) -> CopiedFrames | None:
+    """Return the frames of a set whose index is here; None where that does not prove them."""
+    index, size = set_.file(INDEX), part.part.bytes
+    every = frame_index.all_frames(index, size)
+    if frame_index.has_links(index):
+        why = "some of its files are hard links"
+    elif not all(frame.sha256 for frame in every):
+        why = "its index has no checksums of frames"
+    else:
+        return CopiedFrames(part.remote, (part.set, part.there.file), set_.file(FILES), size, every)
+    log.info("The files of %s are read as a whole: %s", set_.name, why)
+    return None
 
 
 def _beside_files(
@@ -146,7 +174,7 @@ def _passing(scratch: Path) -> Iterator[LocalStore]:
     """Yield a store in ``scratch`` that is removed at the end of the block."""
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".gitlab-mm-fetched-", dir=scratch))
-    with process.temporary_folders(folder):
+    with process.temporary_folders(folder), lock.in_use([folder]):
         yield LocalStore(folder)
 
 

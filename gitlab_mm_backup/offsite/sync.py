@@ -12,6 +12,7 @@ from ..config import keys
 from ..config.retention import SetFacts
 from ..config.settings import GITLAB, Remote, Rules, Settings
 from ..errors import Failure, Interrupted
+from ..mattermost.journal import Journal
 from ..store import check_records, inventory, prune, soundness
 from ..store.check_records import Records
 from ..store.inventory import Lineage
@@ -210,7 +211,9 @@ def _prune(
     owner: Owner,
 ) -> None:
     """Remove this host's copies that no rule keeps; each removal is tried once."""
-    members = _members(notes, prune.pinned_names(store))
+    pending = Journal().pending()  # its uploads may still come from a copy
+    pinned = {*prune.pinned_names(store), *([pending.name] if pending else [])}
+    members = _members(notes, pinned)
     planned = prune.decide(remote.name, members, remote.rules or rules, owner)
     if remote.add_only:
         served.staying = sum(not decision.keep for decision in planned.decisions)

@@ -73,7 +73,7 @@ def preview(set_: BackupSet, wanted: RestoreSource, site: Site, plan: RestoreOpt
     return Preview(
         set_,
         wanted.where,
-        [*_fetching(wanted, site, plan), *_steps(set_, site, plan, later)],
+        [*_fetching(wanted, site, plan, later), *_steps(set_, site, plan, later)],
         preflight.room(preflight.needs(set_, site, plan)),
         _settings_changed(set_, site) if "config" in plan.parts else [],
         _patch(set_, site) if "config" in plan.parts else [],
@@ -98,12 +98,16 @@ def _seconds(
     return seconds
 
 
-def _fetching(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> list[str]:
+def _fetching(
+    wanted: RestoreSource, site: Site, plan: RestoreOptions, later: Later | None
+) -> list[str]:
     if not wanted.where:
         return []
     step = f"fetch {humanize.size(wanted.set.manifest.bytes)} from {wanted.where}"
     if wanted.set.manifest.increment is not None:
         step += ", and the sets that it builds on"
+    if later is not None and later.look.set.frames is not None:
+        return [f"{step}, earlier uploads while Mattermost runs"]
     streamed = source.streams(wanted, site, plan) is not None
     return [step + (", its files while they are unpacked" if streamed else "")]
 

@@ -5,6 +5,7 @@ A set may be in the store, at an off-site remote, or in a restic repository give
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -24,6 +25,8 @@ from ..offsite import copies, download
 from ..offsite.download import refuse_without_room
 from ..postgresql import connection
 from ..store import inventory
+from ..store.file_list import LISTING
+from ..store.frames import INDEX
 from ..store.inventory import Store
 from ..store.local import LocalStore
 from ..store.restic_set import FILES, ResticSet, fetch
@@ -31,8 +34,9 @@ from ..store.restic_store import ResticStore
 from ..store.sets import BackupSet, damage
 from ..system import disk_space, environment
 from ..system.redaction import Secret
-from . import choice, preflight, unpack
+from . import choice, preflight, unpack, uploads_later
 from .choice import Chosen, Found, Want
+from .earlier_uploads import Look
 from .plan import LATEST, RestoreOptions
 
 log = logging.getLogger(__name__)
@@ -113,6 +117,9 @@ class RestoreSource:
     chosen: Chosen = NOBODYS  # the choice, with its warnings and notes
     where: str = ""  # the place that it is fetched from; "" where it is here
     scratch: Way | None = None  # has it for a plan, after which nothing of it stays; None: as whole
+    index: Way | None = (
+        None  # has what finds its files, which come frame by frame; None: they do not
+    )
 
     def planned(self) -> AbstractContextManager[BackupSet]:
         """Make the set available for a plan, except the files of a copy, if they are not needed."""
@@ -143,7 +150,10 @@ def find(
     if known is not None:
         return _held(known, chosen, fetched)
     download.refuse_locked(remote, entry, identity)
-    streamed = functools.partial(download.streamed, remote, entry, scratch, identity)
+    streamed = functools.partial(
+        download.streamed, remote, entry, scratch, identity, by_frames=True
+    )
+    beside = [part for part in manifest.parts if part not in (LISTING, INDEX)]
     return RestoreSource(
         BackupSet(here.folder / entry.name, manifest, said=entry.said),
         lambda: nullcontext(download.fetch(remote, entry, here, identity)),
@@ -152,6 +162,7 @@ def find(
         chosen,
         remote.name,
         streamed if manifest.increment is None else fetched,
+        functools.partial(streamed, without=beside) if download.has_frames(entry) else None,
     )
 
 
@@ -226,9 +237,46 @@ def _held(known: BackupSet, chosen: Chosen, fetched: Way) -> RestoreSource:
 def near(
     wanted: RestoreSource, site: Site, plan: RestoreOptions
 ) -> AbstractContextManager[BackupSet]:
-    """Make the set available on this host, as ``streams`` says."""
+    """Make the set available on this host: what is wanted first, or as ``streams`` says."""
+    if wanted.index is not None and uploads_later.may_wait(plan, wanted.set.manifest.files.bytes):
+        return _first(wanted, site, plan)
+    return _at_once(wanted, site, plan)
+
+
+def _at_once(
+    wanted: RestoreSource, site: Site, plan: RestoreOptions
+) -> AbstractContextManager[BackupSet]:
     way = streams(wanted, site, plan) or wanted.whole
     return way()
+
+
+@contextmanager
+def _first(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> Iterator[BackupSet]:
+    """Fetch what a restore needs before Mattermost starts; its later uploads are fetched later.
+
+    Where no upload may come later, the set comes as otherwise.
+    """
+    assert wanted.index is not None and wanted.streamed is not None
+    with wanted.index() as few:
+        later = uploads_later.choose(Look.at(few), site, plan, [])
+    if later is None:
+        with _at_once(wanted, site, plan) as set_:
+            yield set_
+        return
+    with wanted.streamed() as set_:
+        log.info("Fetching the files that come before Mattermost's start")
+        uploads_later.fetch(set_, later.without[set_.name].portion)
+        yield set_
+
+
+@contextmanager
+def rest(wanted: RestoreSource) -> Iterator[BackupSet]:
+    """Make available what the uploads are unpacked from that a restore has left for later."""
+    with contextlib.ExitStack() as opened:
+        set_ = opened.enter_context(wanted.index()) if wanted.index is not None else None
+        if set_ is None or set_.frames is None:
+            set_ = opened.enter_context(wanted.whole())
+        yield set_
 
 
 def streams(wanted: RestoreSource, site: Site, plan: RestoreOptions) -> Way | None:

@@ -21,6 +21,7 @@ from ..errors import Failure, Interrupted, reason
 from ..mattermost.journal import Journal, PendingUploads
 from ..mattermost.site import Site
 from ..store import inventory, prune, verify
+from ..store.archive_reader import Portion
 from ..store.manifest import MANIFEST
 from ..store.sets import BackupSet, open_set
 from ..system import disk_space, files, lock, process, progress, sandbox, signals
@@ -64,13 +65,24 @@ def choose(look: Look, site: Site, plan: RestoreOptions, warnings: list[str]) ->
     wish = plan.uploads
     if not may_wait(plan, look.set.manifest.files.bytes) or "data" not in site.folders.real:
         return None
-    if look.set.stream is not None or look.linked:
+    unframed = look.set.stream is not None and look.set.frames is None
+    if unframed or look.linked:
         why = "some of them are hard links" if look.linked else "the set is not fetched before"
         words = f"All uploads are unpacked before Mattermost starts: {why}"
         warnings += [words] if wish == "later" else []
         return None
     later = split(look)
     return later if later and (wish == "later" or later.bytes > _LARGE) else None
+
+
+def fetch(set_: BackupSet, portion: Portion | None) -> None:
+    """Have some frames of a set elsewhere here, and check them; nothing for a set that is here.
+
+    Raises Failure where they are not what was written, or have what no set of ours has.
+    """
+    if set_.frames is not None and portion is not None and portion.pieces:
+        set_.frames.bring(portion.pieces)
+        verify.inspect_pieces(set_, portion.pieces)
 
 
 def note(
@@ -189,7 +201,8 @@ def resume(
 ) -> UploadsResult | None:
     """Verify the set of a restore again, and unpack what that has left; None for nothing.
 
-    Raises Failure where the set is not intact.
+    Of a set elsewhere only what is left is verified, as it comes. Raises Failure where the set is
+    not intact.
     """
     entry = journal.pending()
     if entry is None:
@@ -197,7 +210,8 @@ def resume(
     look = Look(set_, entry.done or entry.before, there=entry.there)
     if _identity(set_) != entry.identity:
         raise Failure(f"Set {set_.name} is not the one that was restored")
-    verify.verify(set_, look.each)
+    if set_.frames is None:  # or each frame is checked when it comes
+        verify.verify(set_, look.each)
     later = split(look)
     return unpack_at_last(set_, site, later or Later(look, {}, (), {}), tell)
 
@@ -299,7 +313,11 @@ def _unpack_batch(
     batch: Batch,
     place: int,
 ) -> list[str]:
-    """Unpack one batch into ``place``, sync it, and move it into the data directory."""
+    """Unpack one batch into ``place``, sync it, and move it into the data directory.
+
+    Of a set elsewhere it is fetched before.
+    """
+    fetch(set_, batch.portions.get(set_.name))
     into = Path(f"/proc/{os.getpid()}/fd/{place}/unpacking")
     if disk_space.available(into.parent) < batch.bytes:
         raise Failure("The disk is full", disk_space.words(into.parent, batch.bytes))

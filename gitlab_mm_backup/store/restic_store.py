@@ -18,7 +18,7 @@ from ..config.identity import Host
 from ..config.origin import Documents
 from ..config.settings import Restic
 from ..errors import ExitCode, Failure
-from ..system import process
+from ..system import lock, process
 from ..system.files import replace_file
 from ..system.process import printed
 from ..system.redaction import Secret
@@ -255,16 +255,19 @@ class ResticStore(SetStore):
         folder = parent / f"{_FETCHED}{secrets.token_hex(4)}"
         with process.temporary_folders(folder):
             for left in parent.glob(_FETCHED + "*"):  # of a run that ended with the power
-                shutil.rmtree(left)
+                with lock.unused(left) as free:
+                    if free:
+                        shutil.rmtree(left)
             folder.mkdir(mode=0o700)
             log.info("Fetching set %s", set_.name)
             near = LocalStore(folder)
-            with near.create(set_.name) as staging:
-                parts, problems = fetch(set_.source, staging, but)
-                made = near.complete(staging, replace(set_.manifest, parts=parts))
-            stream = set_.source if FILES in but else None
-            said = set_.documents
-            yield replace(made, kept_as=set_.name, problems=problems, stream=stream, said=said)
+            with lock.in_use([folder]):
+                with near.create(set_.name) as staging:
+                    parts, problems = fetch(set_.source, staging, but)
+                    made = near.complete(staging, replace(set_.manifest, parts=parts))
+                stream = set_.source if FILES in but else None
+                said = set_.documents
+                yield replace(made, kept_as=set_.name, problems=problems, stream=stream, said=said)
 
     def _tags(self, name: str, part: str, installation: str = "") -> tuple[str, ...]:
         of = (f"{_INSTALLATION}{installation}",) if installation else ()

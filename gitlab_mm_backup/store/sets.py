@@ -6,7 +6,7 @@ import abc
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,6 +74,17 @@ class Stream(Protocol):
         ...
 
 
+class Frames(Protocol):
+    """The files part of a set that is elsewhere, of which some frames are in its file here."""
+
+    def bring(self, pieces: Sequence[tuple[int, int]]) -> None:
+        """Fetch these frames (start, bytes) in place of those that are here.
+
+        Raises Failure where one is not what was written: then the file must not be used.
+        """
+        ...
+
+
 def cut_short(folder: Path, parts: Iterable[Part]) -> str:
     """Return, as text, which file of ``parts`` is missing or too short, or ""; no checksums."""
     for part in parts:
@@ -107,6 +118,7 @@ class BackupSet:
     kept_as: str = ""  # its name in a store whose sets have no folder of their own
     problems: tuple[str, ...] = ()  # found when it was fetched
     stream: Stream | None = None  # its files part alone is elsewhere, and comes when it is unpacked
+    frames: Frames | None = None  # of such a stream, where they can be fetched one by one
     said: Documents | None = None  # by a set that is elsewhere, or came from there
     # By the listing that opened it: the result of the check of its documents, with no key trusted.
     checked: Origin | None = field(default=None, compare=False, repr=False)

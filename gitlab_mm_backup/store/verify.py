@@ -171,6 +171,20 @@ def _inspect(set_: BackupSet, stretch: Stretch, wanted: bool) -> tuple[Contents,
     return inspection.contents, lines
 
 
+def inspect_pieces(set_: BackupSet, pieces: Sequence[tuple[int, int]]) -> None:
+    """Read some frames of a files part that is here; raises Failure for what no set of ours has.
+
+    ``pieces`` are the starts and lengths of slices. The frames were compared with the index.
+    """
+    with (
+        open(set_.file("files"), "rb") as packed,
+        parallel.parts_of(packed, pieces) as source,
+        process.output(DECOMPRESS, stdin=source) as (stream, _),
+    ):
+        source.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        archive_reader.inspect_stream(stream, "files", *_files(set_))
+
+
 def read_members(set_: BackupSet, paths: Collection[str], each: Each) -> Check:
     """Read only the files ``paths`` of a set, by the index of its files part, or by restic.
 

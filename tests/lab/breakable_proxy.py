@@ -1,7 +1,8 @@
 """A line between two ports that can be told to break: python3 breakable_proxy.py LISTEN TARGET.
 
-/run/cut-line holds "BYTES TIMES": connections that carry more than so many bytes towards the target are
-reset, so many times. It works by itself, without the checkout's modules.
+/run/cut-line holds "BYTES TIMES" or "BYTES TIMES back": connections that carry more than so many bytes
+towards the target, or back from it, are reset, so many times. /run/carried-back gets how many bytes came
+back from the target in all. It works by itself, without the checkout's modules.
 """
 
 from __future__ import annotations
@@ -14,19 +15,27 @@ import threading
 from pathlib import Path
 
 ORDER = Path("/run/cut-line")
+CARRIED = Path("/run/carried-back")
 LOCK = threading.Lock()
 
 
-def limit() -> int | None:
-    """After how many bytes a connection is to break."""
+def limit(back: bool) -> int | None:
+    """After how many bytes in a direction a connection is to break."""
     words = ORDER.read_text().split() if ORDER.exists() else []
-    return int(words[0]) if words and int(words[1]) > 0 else None
+    meant = words[2:] == (["back"] if back else [])
+    return int(words[0]) if words and meant and int(words[1]) > 0 else None
 
 
 def note_break() -> None:
     with LOCK:
-        count, times = ORDER.read_text().split()
-        ORDER.write_text(f"{count} {int(times) - 1}")
+        count, times, *back = ORDER.read_text().split()
+        ORDER.write_text(" ".join([count, str(int(times) - 1), *back]))
+
+
+def note_carried(count: int) -> None:
+    with LOCK:
+        before = int(CARRIED.read_text() or 0) if CARRIED.exists() else 0
+        CARRIED.write_text(str(before + count))
 
 
 def reset(*ends: socket.socket) -> None:
@@ -38,11 +47,13 @@ def reset(*ends: socket.socket) -> None:
             end.close()
 
 
-def pass_on(source: socket.socket, sink: socket.socket, breaks: bool) -> None:
-    carried, most = 0, limit() if breaks else None
+def pass_on(source: socket.socket, sink: socket.socket, back: bool) -> None:
+    carried, most = 0, limit(back)
     with contextlib.suppress(OSError):
         while piece := source.recv(1 << 16):
             carried += len(piece)
+            if back:
+                note_carried(len(piece))
             if most is not None and carried > most:
                 note_break()
                 reset(source, sink)
@@ -57,8 +68,8 @@ def main() -> None:
         while True:
             near, _ = server.accept()
             far = socket.create_connection(("127.0.0.1", target))
-            for ends, breaks in (((near, far), True), ((far, near), False)):
-                threading.Thread(target=pass_on, args=(*ends, breaks), daemon=True).start()
+            for ends, back in (((near, far), False), ((far, near), True)):
+                threading.Thread(target=pass_on, args=(*ends, back), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -255,9 +255,18 @@ def start_cut_line(lab: Lab, target: int) -> None:
     wait_for_port(lab, CUT_PORT)
 
 
-def cut_after(lab: Lab, count: int | None, times: int = 1 << 30) -> None:
-    """Break the next `times` connections that carry more than `count` bytes; None: none of them."""
-    lab.write("/run/cut-line", f"{count} {times}" if count is not None else "")
+def cut_after(lab: Lab, count: int | None, times: int = 1 << 30, *, back: bool = False) -> None:
+    """Break the next `times` connections that carry more than `count` bytes; None: none of them.
+
+    Bytes to the remote count, or those that come ``back`` from it.
+    """
+    words = f"{count} {times}" + (" back" if back else "")
+    lab.write("/run/cut-line", words if count is not None else "")
+
+
+def carried_back(lab: Lab) -> int:
+    """How many bytes have come over the line in all."""
+    return int(lab.read("/run/carried-back"))
 
 
 def quota(lab: Lab, count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.settings import Remote
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.offsite import age, bound, copies, ledger, rclone
+from gitlab_mm_backup.mattermost.journal import Journal, PendingUploads
+from gitlab_mm_backup.offsite import age, bound, copies, ledger, rclone, sync
 from gitlab_mm_backup.offsite.copies import CopiedPart, Copy
 from gitlab_mm_backup.offsite.ledger import CopyRecord, Notes, PartialCopy, SentFile
+from gitlab_mm_backup.store import prune
+from gitlab_mm_backup.store.local import LocalStore
+from gitlab_mm_backup.store.prune import Member, PrunePlan
 from gitlab_mm_backup.system import process
 from gitlab_mm_backup.system.redaction import Secret
 
@@ -178,3 +182,29 @@ def test_a_torn_document_does_not_hide_the_others() -> None:
     for cut in range(0, len(whole) - 2, 7):
         found = [document.value for document in bound.documents(whole + whole[:cut] + whole)]
         assert found == [WHOLE, WHOLE], cut
+
+
+@pytest.mark.parametrize("pending", [SET, ""])
+def test_a_copy_stays_while_uploads_of_its_set_are_to_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pending: str
+) -> None:
+    """The set itself may be gone from this host: nothing else has its files then."""
+    journal = Journal(tmp_path)
+    if pending:
+        entry = PendingUploads("t", pending, pending, "", {}, "", "", 5)
+        journal.keep_uploads([entry])
+    monkeypatch.setattr(sync, "Journal", lambda: journal)
+    decided: list[Member] = []
+
+    def decide(_: str, members: list[Member], *rest: object) -> PrunePlan:
+        decided.extend(members)
+        return PrunePlan([], [])
+
+    monkeypatch.setattr(prune, "decide", decide)
+    monkeypatch.setattr(prune, "settle", lambda *_: [])
+    monkeypatch.setattr(ledger, "keep", lambda *_: None)
+    notes = Notes("nas:a", {SET: CopyRecord("2026-11-22T00:00:00Z", 5, ("md5",), "")})
+    remote, store = Remote("nas", "nas:a"), LocalStore(tmp_path / "sets")
+    nobody = cast(Any, None)  # no copy is begun
+    sync._prune(remote, notes, settings.Rules(), store, sync.SyncResult(remote), nobody)
+    assert [member.kept.pinned for member in decided] == [bool(pending)]
