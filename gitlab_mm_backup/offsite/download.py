@@ -149,13 +149,16 @@ def has_frames(entry: RemoteEntry) -> bool:
 def _frames(set_: BackupSet, part: _Part) -> CopiedFrames | None:
     """Return the frames of a set whose index is here; None where that does not prove them."""
     index, size = set_.file(INDEX), part.part.bytes
-    every = frame_index.all_frames(index, size)
-    if frame_index.has_links(index):
-        why = "some of its files are hard links"
-    elif not all(frame.sha256 for frame in every):
-        why = "its index has no checksums of frames"
+    try:
+        every = frame_index.all_frames(index, size)
+        linked = frame_index.has_links(index)
+    except Failure as failure:
+        why = str(failure)
     else:
-        return CopiedFrames(part.remote, (part.set, part.there.file), set_.file(FILES), size, every)
+        if not linked and all(frame.sha256 for frame in every):
+            names = part.set, part.there.file
+            return CopiedFrames(part.remote, names, set_.file(FILES), size, every)
+        why = "some are hard links" if linked else "its index has no checksums of frames"
     log.info("The files of %s are read as a whole: %s", set_.name, why)
     return None
 

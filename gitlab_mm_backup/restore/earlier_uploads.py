@@ -18,8 +18,9 @@ from pathlib import Path
 from tarfile import TarInfo
 
 from ..errors import Failure
-from ..store import frame_index, verify
+from ..store import file_list, frame_index, verify
 from ..store.archive_reader import MemberContent, Portion
+from ..store.file_list import LISTING
 from ..store.frame_index import Slice
 from ..store.frames import INDEX, NameLine
 from ..store.sets import BackupSet
@@ -34,6 +35,9 @@ _BATCH = 256 << 20  # bytes of the tar, at least, that are unpacked, synced and 
 _ALL = -1  # in place of the start of a slice: the whole part, which has no index
 _SAMPLES = 50  # days of which one file is compared by its bytes
 _CHUNK = 1 << 20
+_MODE = 0o1777  # without set-user-id and set-group-id
+_KINDS = {b"d": stat.S_IFDIR, b"l": stat.S_IFLNK}  # all others are files here
+_UNKNOWN = "\0"  # no link leads there
 
 
 @dataclass
@@ -78,6 +82,21 @@ class Look:
         if member.kind == b"h":
             self.linked |= bool(day or self.day(b"/" + member.target))
 
+    def read_listing(self) -> None:
+        """Take the uploads from the listing of the set, whose archive is not read here.
+
+        A listing does not have what a link leads to, so a day with one is never the same.
+        """
+        with file_list.opened(self.set.file(LISTING)) as entries:
+            for entry in entries:
+                if day := self.day(entry.path):
+                    mode, _, changed, *_ = entry.state.split(b" ")
+                    self._add(
+                        *(day, entry.path, _KINDS.get(entry.kind, stat.S_IFREG)),
+                        *(int(mode, 8) & _MODE, entry.size, int(changed.partition(b".")[0])),
+                        _UNKNOWN,
+                    )
+
     def day(self, path: bytes) -> bytes:
         """Return the day of an earlier upload, or of its directory; b"" for all else."""
         data = os.fsencode(self.set.manifest.files.folders.get("data", ""))
@@ -88,13 +107,20 @@ class Look:
         return name if earlier and name.decode() not in self.there else FIRST
 
     def _digest(self, day: bytes, member: NameLine) -> None:
-        """Add a member to the digest of its day, by its path below the data directory."""
-        name = os.fsdecode(member.path)[len(self.set.manifest.files.folders["data"]) + 1 :]
-        kind = {b"d": stat.S_IFDIR, b"l": stat.S_IFLNK}.get(member.kind, stat.S_IFREG)
-        is_link = member.kind == b"l"
-        mode, seconds = (0, 0) if is_link else (member.bits, member.seconds)
-        target = os.fsdecode(member.target) if is_link else ""
+        """Add a member to the digest of its day."""
         size = member.size if member.kind == b"-" else 0
+        kind, target = _KINDS.get(member.kind, stat.S_IFREG), os.fsdecode(member.target)
+        self._add(day, member.path, kind, member.bits, size, member.seconds, target)
+
+    def _add(
+        self, day: bytes, path: bytes, kind: int, mode: int, size: int, seconds: int, target: str
+    ) -> None:
+        """Add a file to the digest of its day, by its path below the data directory."""
+        name = os.fsdecode(path)[len(self.set.manifest.files.folders["data"]) + 1 :]
+        if kind == stat.S_IFLNK:
+            mode = size = seconds = 0
+        else:
+            target = ""
         self.digests.setdefault(day, Digest()).add(name, kind | mode, size, seconds, target)
 
 
@@ -215,7 +241,7 @@ def _is_same(day: bytes, wanted: Digest, folder: int, account: int) -> bool:
             if status.st_uid != account or (status.st_nlink > 1 and stat.S_ISREG(status.st_mode)):
                 return False
             kind = stat.S_IFMT(status.st_mode)
-            mode = 0 if kind == stat.S_IFLNK else status.st_mode & 0o1777
+            mode = 0 if kind == stat.S_IFLNK else status.st_mode & _MODE
             size = status.st_size if kind == stat.S_IFREG else 0
             seconds = 0 if kind == stat.S_IFLNK else status.st_mtime_ns // 10**9
             found.add(name, kind | mode, size, seconds, target)

@@ -22,6 +22,7 @@ from ..mattermost.journal import Journal, PendingUploads
 from ..mattermost.site import Site
 from ..store import inventory, prune, verify
 from ..store.archive_reader import Portion
+from ..store.file_list import LISTING
 from ..store.manifest import MANIFEST
 from ..store.sets import BackupSet, open_set
 from ..system import disk_space, files, lock, process, progress, sandbox, signals
@@ -165,6 +166,8 @@ def take_over(
     log.info("Looking for uploads that are there already")
     try:
         with signals.heeded():
+            if set_.frames is not None and LISTING in set_.manifest.parts:
+                later.look.read_listing()
             taken = earlier_uploads.take(set_, later.look.digests, previous, live, account)
     except Failure as failure:
         return [str(failure)]

@@ -25,6 +25,7 @@ from gitlab_mm_backup.store.sets import BackupSet
 from gitlab_mm_backup.system import files
 from tests.unit.helpers.nights import House
 from tests.unit.store.test_file_list import house
+from tests.unit.store.test_frame_reading import elsewhere
 
 __all__ = ["house"]
 DAYS = ("20251224", "20260102", "20260103", "20260704", "20261120")
@@ -240,9 +241,15 @@ def test_merge_replaces_nothing(
         os.close(descriptor)
 
 
-def test_what_is_there_is_moved(sites: House, tmp_path: Path) -> None:
-    set_ = plain(sites)
-    look, data, live = looked(set_), sites.home / "data", tmp_path / "live"
+@pytest.mark.parametrize("away", [False, True], ids=["here", "elsewhere"])
+def test_what_is_there_is_moved(sites: House, tmp_path: Path, away: bool) -> None:
+    """Of a set elsewhere its listing shows what it has, and some frames are read to compare bytes."""
+    set_ = elsewhere(plain(sites), tmp_path) if away else plain(sites)
+    look, data, live = Look.at(set_), sites.home / "data", tmp_path / "live"
+    if away:
+        look.read_listing()
+    else:
+        look = looked(set_)
     live.mkdir()
     os.utime(data / LATER[1] / "teams/noteam/00/a file.bin", (1, 1))
     (data / LATER[2] / "one more").touch()
@@ -251,6 +258,18 @@ def test_what_is_there_is_moved(sites: House, tmp_path: Path) -> None:
     assert [day.decode() for day in taken] == [LATER[3], LATER[0]]
     assert sorted(os.listdir(live)) == [LATER[0], LATER[3]]
     assert not (data / LATER[0]).exists() and (data / LATER[1]).exists()
+
+
+def test_a_listing_shows_the_same_as_the_archive(sites: House) -> None:
+    """Of a set elsewhere it is all there is; a day with a symbolic link differs, which is safe."""
+    (sites.home / "data" / LATER[1] / "link").symlink_to("teams")
+    set_ = plain(sites)
+    of_archive, of_listing = looked(set_), Look.at(set_)
+    of_listing.read_listing()
+    days = {os.fsencode(day) for day in LATER}
+    assert of_archive.digests.keys() == of_listing.digests.keys() == days
+    differing = {day for day in days if of_archive.digests[day] != of_listing.digests[day]}
+    assert differing == {os.fsencode(LATER[1])}
 
 
 def test_other_bytes_of_the_same_size_and_time(sites: House, tmp_path: Path) -> None:
