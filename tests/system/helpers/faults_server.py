@@ -44,6 +44,8 @@ def server(
 ) -> Iterator[Server]:
     """A lab with both sets made, state B live; ``after`` may make others."""
     with Lab(base=base, disk_size="600m") as lab:
+        # The lab's root shows this host's: its state of the product is not the lab's.
+        lab.run("rm", "-rf", "/var/lib/gitlab-mm-backup")
         gitlab = install(lab, Spec(**options))
         product = install_product(lab, deb)
         seed = gitlab.seed()
