@@ -20,7 +20,7 @@ from tarfile import TarInfo
 from ..errors import Failure
 from ..store import file_list, frame_index, verify
 from ..store.archive_reader import MemberContent, Portion
-from ..store.file_list import LISTING
+from ..store.file_list import LISTING, FileEntry
 from ..store.frame_index import Slice
 from ..store.frames import INDEX, NameLine
 from ..store.sets import BackupSet
@@ -87,15 +87,19 @@ class Look:
 
         A listing does not have what a link leads to, so a day with one is never the same.
         """
-        with file_list.opened(self.set.file(LISTING)) as entries:
-            for entry in entries:
-                if day := self.day(entry.path):
-                    mode, _, changed, *_ = entry.state.split(b" ")
-                    self._add(
-                        *(day, entry.path, _KINDS.get(entry.kind, stat.S_IFREG)),
-                        *(int(mode, 8) & _MODE, entry.size, int(changed.partition(b".")[0])),
-                        _UNKNOWN,
-                    )
+        with file_list.opened(self.set.file(LISTING)) as chunks:
+            for chunk in chunks:
+                for record in chunk.split(b"\0")[:-1]:
+                    self._take(file_list.parsed(record))
+
+    def _take(self, entry: FileEntry) -> None:
+        if day := self.day(entry.path):
+            mode, _, changed, *_ = entry.state.split(b" ")
+            self._add(
+                *(day, entry.path, _KINDS.get(entry.kind, stat.S_IFREG)),
+                *(int(mode, 8) & _MODE, entry.size, int(changed.partition(b".")[0])),
+                _UNKNOWN,
+            )
 
     def day(self, path: bytes) -> bytes:
         """Return the day of an earlier upload, or of its directory; b"" for all else."""

@@ -138,7 +138,8 @@ def _records(stream: IO[bytes], where: str = "a listing") -> Iterator[bytes]:
         yield from chunk.split(b"\0")[:-1]
 
 
-def _parsed(record: bytes, where: str = "a listing") -> FileEntry:
+def parsed(record: bytes, where: str = "a listing") -> FileEntry:
+    """Return the entry that a record of a listing is; raises Failure for anything else."""
     found = _RECORD.fullmatch(record)
     if found is None:
         raise _invalid(where, ascii(record[:200]))
@@ -219,7 +220,7 @@ def plan(
                 marked.write(old + b"\0")
                 old, same = next(below, _NONE)
                 continue
-            entry = _parsed(record)
+            entry = parsed(record)
             _add(entry, made.changed)
             made.folders.add(os.path.dirname(entry.path))
             marked.write(entry._replace(level=level).record)
@@ -255,7 +256,7 @@ class ListingWriter:
             if not ours:
                 self._write(record + b"\0")
             elif record[: record.index(b"//")] == packed.path:
-                self._add(_parsed(record), packed)
+                self._add(parsed(record), packed)
                 return
         raise Failure("tar packed a file that was not in its list", ascii(line[:200]))
 

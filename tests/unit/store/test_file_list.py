@@ -409,7 +409,7 @@ def forged(set_: BackupSet, part: str, data: bytes) -> BackupSet:
 def with_entries(set_: BackupSet, change: Callable[[FileEntry], Iterable[FileEntry]]) -> BackupSet:
     with file_list.opened(set_.file("listing")) as chunks:
         every = [record for chunk in chunks for record in chunk.split(b"\0")[:-1]]
-    records = [new.record for record in every for new in change(file_list._parsed(record))]
+    records = [new.record for record in every for new in change(file_list.parsed(record))]
     return forged(set_, "listing", b"".join(sorted(records)))
 
 
