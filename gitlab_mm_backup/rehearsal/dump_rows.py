@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Optional
 
+from ..container import compose
 from ..errors import Failure
-from ..mattermost import owned_rows
+from ..mattermost import detect, owned_rows
 from ..mattermost.owned_rows import NESTED, OwnedTable
 from ..mattermost.staged_rows import DumpedRows
 from ..postgresql.names import NAMED
@@ -241,7 +242,10 @@ def _unquoted(name: bytes) -> bytes:
 
 
 def _program(set_: BackupSet) -> Path:
-    """Return a pg_restore that reads a set's dump: Omnibus's, else the oldest suitable of Debian's."""
+    """Return a pg_restore that reads a set's dump.
+
+    Omnibus's, else the oldest suitable of Debian's, else that of PostgreSQL's container.
+    """
     server = set_.manifest.database.server
     debian = {numbers(path.parent.parent.name): path for path in _DEBIAN.glob("*/bin/pg_restore")}
     fitting = [
@@ -250,6 +254,9 @@ def _program(set_: BackupSet) -> Path:
     for program in (_OMNIBUS, *fitting):
         if program.exists():
             return program
+    site = detect.find_any() if compose.server() is not None else None
+    if site is not None:
+        return site.client_programs / "pg_restore"
     raise Failure(
         "No pg_restore was found that reads this set",
         f"PostgreSQL {server} or newer is needed",
