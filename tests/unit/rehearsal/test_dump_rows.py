@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import types
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gitlab_mm_backup.container import compose
 from gitlab_mm_backup.errors import Failure
+from gitlab_mm_backup.mattermost import detect
 from gitlab_mm_backup.postgresql.names import NAMED
 from gitlab_mm_backup.rehearsal import dump_rows, search
 from gitlab_mm_backup.rehearsal.directory import Directory
@@ -102,3 +107,19 @@ def test_every_text_comes_back(text: str) -> None:
         escaped = escaped.replace(plain, f"\\{letter}")
     script = SCRIPT.replace("blue", escaped)
     assert read(script.encode(), ("teams", ("name",))) == [(text,)]
+
+
+def test_pg_restore_of_postgresqls_container_where_the_host_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    database = types.SimpleNamespace(server="17.2")
+    set_: Any = types.SimpleNamespace(manifest=types.SimpleNamespace(database=database))
+    monkeypatch.setattr(dump_rows, "_OMNIBUS", tmp_path / "none")
+    monkeypatch.setattr(dump_rows, "_DEBIAN", tmp_path)
+    monkeypatch.setattr(compose, "server", lambda: object())
+    found = types.SimpleNamespace(client_programs=tmp_path / "container")
+    monkeypatch.setattr(detect, "find_any", lambda: found)
+    assert dump_rows._program(set_) == tmp_path / "container/pg_restore"
+    monkeypatch.setattr(detect, "find_any", lambda: None)
+    with pytest.raises(Failure, match="No pg_restore was found"):
+        dump_rows._program(set_)
