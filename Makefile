@@ -9,8 +9,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON := /usr/bin/python3
 ONLY :=
 VENV := build/venv
-HOST_PACKAGES := apt-utils ca-certificates chromium gettext git gnupg mmdebstrap mount podman poppler-utils python3 \
-	python3-venv runc shellcheck systemd tar util-linux zstd
+HOST_PACKAGES := aardvark-dns apt-utils ca-certificates chromium gettext git gnupg iptables mmdebstrap mount netavark \
+	podman poppler-utils python3 python3-venv runc shellcheck systemd tar util-linux zstd
 # The long ones first, so that all workers are busy to the end.
 SUITES := $(wildcard tests/system tests/unit)
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis

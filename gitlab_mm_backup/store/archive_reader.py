@@ -186,12 +186,12 @@ def unpack(
     unpacked by all processors. Returns the end of tar's warnings.
     """
     pieces, members = portion or Portion()
-    extracting = functools.partial(_extracting, folder, into, excluded, attributes)
-    divided = _shares(archive, index, pieces) if index is not None else ()
-    if index is not None and len(divided) > 1 and not members:
-        told = _unpack_shares(archive, index, divided, folder, into, extracting)
+    extracting = functools.partial(_extracting, folder, into, excluded)
+    every = _shares(archive, index, pieces) if index is not None else ()
+    if index is not None and len(every) > 1 and not members:
+        told = _unpack_shares(archive, index, every, folder, into, extracting, attributes)
     else:
-        with extracting(members) as extract, open(archive, "rb") as packed:
+        with extracting(attributes, members) as extract, open(archive, "rb") as packed:
             told = _unpack_alone(packed, pieces, extract)
     _take_privileges(into)
     return told
@@ -228,18 +228,25 @@ def _unpack_shares(
     folder: str,
     into: Path,
     extracting: Callable[..., contextlib.AbstractContextManager[Command]],
+    attributes: Iterable[str],
 ) -> str:
     """Unpack shares at the same time.
 
     Directories in several shares are made before, because one of two tars that make the same one
-    fails. They get their times after, because each tar that adds to one changes its time.
+    fails. They get all that a set keeps of them after: a directory that is made in one with the
+    set-group-id bit would get it too, and each tar that adds to one changes its time.
     """
+    plain = ("--no-same-permissions", "--no-recursion")
     with tempfile.TemporaryFile() as divided:
         members = _copy_divided(archive, index, every, folder, divided)
-        with extracting(members, alone=True) as make, extracting() as extract:
+        with (
+            extracting(plain, members) as make,
+            extracting((*attributes, "--no-overwrite-dir")) as extract,
+            extracting((*attributes, "--no-recursion"), members) as complete,
+        ):
             ended = [_unpack_whole(divided, make)]
             ended += _at_the_same_time(archive, every, replace(extract, excused=_NOTHING_THERE))
-            ended.append(_unpack_whole(divided, make))
+            ended.append(_unpack_whole(divided, complete))
     return "".join(finished.err for finished in ended)
 
 
@@ -321,14 +328,10 @@ def _extracting(
     folder: str,
     into: Path,
     excluded: Iterable[str],
-    attributes: Iterable[str],
+    options: Iterable[str],
     members: Iterable[str] = (),
-    alone: bool = False,
 ) -> Iterator[Command]:
-    """Yield the tar that unpacks its input, of ``folder`` only ``members`` where there are any.
-
-    ``alone``: not what is in them.
-    """
+    """Yield the tar that unpacks its input, of ``folder`` only ``members`` where there are any."""
     member = member_name(Path(folder))
     wanted = [member_name(Path(path)) for path in members] or [member]
     never = [member_name(Path(path)) for path in excluded]
@@ -346,8 +349,7 @@ def _extracting(
                 f"--strip-components={len(PurePosixPath(member).parts) - 1}",
                 "--same-owner",
                 "--preserve-permissions",
-                *(["--no-recursion"] if alone else []),
-                *attributes,
+                *options,
                 "--no-wildcards",
                 "--anchored",
                 *(f"--exclude={name}" for name in sorted({*never} - {*plain})),

@@ -110,9 +110,9 @@ def grow(home: Path, seed: int) -> None:
     (home / "data/large").write_bytes(some.randbytes(4 * SMALL))
     (home / "data/20251103/away").symlink_to("/var/opt/gitlab/elsewhere")
     directories = [path for path in (home, *home.rglob("*")) if path.is_dir()]
-    for path in some.sample(directories[1:], 30):
+    for path in some.sample(directories, 150):
         os.chown(path, some.randrange(100, 200), 12)
-        path.chmod(some.choice([0o2770, 0o500, 0o1777, 0o755]))
+        path.chmod(some.choice([0o2770, 0o2770, 0o500, 0o700, 0o1777]))
     for path in some.sample(directories, 10):
         for name, value in ((ACCESS, ACL), (DEFAULT, ACL), ("user.note", b"kept")):
             os.setxattr(path, name, value)
@@ -148,6 +148,25 @@ def test_the_tree_is_that_of_one_tar(homes: list[Path], tmp_path: Path, sorted_:
         assert [name for name, *_ in differing(before, alone)] == late
         assert {name for name, *_ in differing(before, shared)} <= {*late}
         assert len(before) > 400
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_it_does_not_matter_which_share_ends_first(
+    homes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backwards: bool
+) -> None:
+    def one_by_one(archive: Path, every: list[archive_reader.Share], extract: Command) -> Any:
+        ended = []
+        for share in reversed(every) if backwards else every:
+            with open(archive, "rb") as packed:
+                ended.append(archive_reader._unpack_pieces(packed, share.slices, extract)[-1])
+        return ended
+
+    monkeypatch.setattr(archive_reader, "_at_the_same_time", one_by_one)
+    for home in homes:
+        place = tmp_path / home.parent.name
+        place.mkdir()
+        shared = Part.of(place, home).unpack(home, place / "shared", shared=True)
+        assert differing(everything(home), everything(shared)) == []
 
 
 def test_directories_in_several_shares_are_there_before(
@@ -216,7 +235,7 @@ def test_shares_are_all_of_the_part_and_of_like_size(homes: list[Path], tmp_path
     many = archive_reader.shares(part.index, size, 10_000)
     assert PROCESSORS < len(many) < 10_000 and all(len(share.slices) == 1 for share in many)
     some = [many[1].slices[0], many[3].slices[0]]
-    assert archive_reader.shares(part.index, size, 100, some) == [many[1], many[3]]
+    assert archive_reader.shares(part.index, size, size, some) == [many[1], many[3]]
 
 
 def test_directories_that_a_cut_divides() -> None:
