@@ -5,7 +5,6 @@ output.py is imported late, so that --help is fast.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import gc
 import json
@@ -128,6 +127,8 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
+            import difflib
+
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=3)
             if not near:
                 raise

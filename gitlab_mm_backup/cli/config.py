@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import textwrap
 from typing import TYPE_CHECKING
@@ -78,6 +77,8 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
     found = [value for value in values if f"{value.name}.".startswith(f"{name}.")]
     if not found:
         names = [name for name, _ in leaves(OPTIONS)]
+        import difflib
+
         near = difflib.get_close_matches(wanted, names, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else ""
         text = f"known: {', '.join(names)}"

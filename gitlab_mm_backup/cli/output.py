@@ -68,10 +68,16 @@ class Context:
     def reach(self) -> None:
         """See the files of the container that GitLab or Mattermost runs in, where one does, for the whole run."""
         from ..config import settings
-        from ..mattermost import detect
+        from ..mattermost import omnibus_files
 
-        if self.command.split()[0] not in NO_SITE and os.geteuid() == 0:
-            detect.reach(self.container or settings.container())
+        if self.command.split()[0] in NO_SITE or os.geteuid() != 0:
+            return
+        wanted = self.container or settings.container()
+        # Nearly all hosts have GitLab itself, and to look for a container takes a while to import.
+        if wanted or not omnibus_files.gitlab_version(Path("/")):
+            from ..mattermost import detect
+
+            detect.reach(wanted)
 
     def only_run(self) -> AbstractContextManager[None]:
         """Hold the lock of runs for a block, after waiting for it where --wait was given."""

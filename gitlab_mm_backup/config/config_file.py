@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -146,6 +145,8 @@ def _syntax(error: Any) -> Problem:
 
 
 def _unknown(typed: str, known: Iterable[str]) -> str:
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(typed, names, n=1)
     return "unknown option; " + (
