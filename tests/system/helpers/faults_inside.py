@@ -124,7 +124,8 @@ class Trap:
                     trap._at_work(program, self.pid)
 
         def unpacking(*arguments: Any) -> Any:
-            trap._unpacking = arguments[-1] is None  # a portion comes through a pipe of ours
+            *_, portion, _ = arguments
+            trap._unpacking = portion is None  # a portion comes through a pipe of ours
             return unpack(*arguments)
 
         process.subprocess = _Substitute(process.subprocess, Popen=Watched)
