@@ -349,12 +349,12 @@ def _extracting(
                 f"--strip-components={len(PurePosixPath(member).parts) - 1}",
                 "--same-owner",
                 "--preserve-permissions",
-                *options,
                 "--no-wildcards",
                 "--anchored",
                 *(f"--exclude={name}" for name in sorted({*never} - {*plain})),
                 "--exclude-from",
                 OpenFile(many),
+                *options,  # after what is left out, all of it, with --no-recursion too
                 "--",
                 *wanted,
             ]

@@ -205,11 +205,13 @@ def test_a_directory_that_few_shares_have_is_unpacked_alone(
 
 def test_what_is_left_out_stays_out(homes: list[Path], tmp_path: Path) -> None:
     home, part = homes[0], Part.of(tmp_path, homes[0])
-    never = [home / "data/20251104", home / "data/p", home / "config.json"]
+    cut = [Path(os.fsdecode(share.first)).relative_to(home).parts[:2] for share in part.shares[1:]]
+    never = [home / "data/p", home / "config.json", *(home.joinpath(*parts) for parts in cut)]
     alone = everything(part.unpack(home, tmp_path / "alone", *never, shared=False))
     shared = everything(part.unpack(home, tmp_path / "shared", *never, shared=True))
     assert differing(alone, shared) == []
-    assert not any("20251104" in name for name in shared)
+    assert len(alone) < len(everything(home)) - 50
+    assert not {f"mattermost/{'/'.join(parts)}" for parts in cut} & {*shared}
 
 
 def test_a_damaged_share_is_a_failure(homes: list[Path], tmp_path: Path) -> None:
