@@ -216,7 +216,7 @@ def test_what_is_left_out_stays_out(homes: list[Path], tmp_path: Path) -> None:
 
 def test_a_damaged_share_is_a_failure(homes: list[Path], tmp_path: Path) -> None:
     part = Part.of(tmp_path, homes[0])
-    start, length = part.shares[2].slices[0]
+    start, length = part.shares[-1].slices[-1]
     data = bytearray(part.archive.read_bytes())
     data[start + length // 2 : start + length // 2 + 400] = bytes(400)
     part.archive.write_bytes(data)
