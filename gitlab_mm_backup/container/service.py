@@ -30,6 +30,10 @@ class ContainerService:
 
     @property
     def log(self) -> str:
+        return self.log_by_hand
+
+    @property
+    def log_by_hand(self) -> str:
         return f"{self.client} logs {self.name}"
 
     @property

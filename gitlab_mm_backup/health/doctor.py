@@ -58,19 +58,25 @@ def run_checks(
     try:
         site = detect.find() if root == Path("/") else omnibus.find(root)
     except Failure as failure:
-        return [*checks, _amiss("settings", str(failure), _mending(failure, root))]
+        return [*checks, _unusable(failure, root)]
     checks.append(_check_of(status.running_site(site)))
     checks.append(guarded("database", lambda: _database(site)))
     checks.append(_check_of(status.sign_in_of(site)))
     return checks
 
 
-def _mending(failure: Failure, root: Path) -> str:
-    if detect.kind(root) is Kind.OMNIBUS:
-        return "gitlab-ctl reconfigure"
+def _unusable(failure: Failure, root: Path) -> Check:
+    """Return the check of a Mattermost whose settings or database cannot be used."""
     if compose.server() is not None:
-        return failure.hint.removeprefix("Start it: ")
-    return "systemctl status mattermost"
+        return _refused("settings", failure)
+    bundled = detect.kind(root) is Kind.OMNIBUS
+    fix = "gitlab-ctl reconfigure" if bundled else "systemctl status mattermost"
+    return _amiss("settings", str(failure), fix)
+
+
+def _refused(name: str, failure: Failure) -> Check:
+    """Return a check that failed, with the failure's own advice."""
+    return Check(name, Result.FAILED, f"{failure}. {failure.hint}")
 
 
 def _amiss(name: str, detail: str, fix: str, result: Result = Result.FAILED) -> Check:
@@ -117,7 +123,7 @@ def _gitlab(root: Path) -> Check:
         return Check("GitLab", Result.NOT_RUN, "not on this host")
     unreached = selection.missing()
     if unreached is not None:
-        return _amiss("GitLab", str(unreached), unreached.hint.removeprefix("Start it: "))
+        return _refused("GitLab", unreached)
     return Check("GitLab", Result.FAILED, Presence.NO_GITLAB.value)
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from ..checks import Result, guarded
-from ..container import compose
 from ..errors import Failure
 from ..mattermost import service
-from ..mattermost.site import Kind, Site
+from ..mattermost.site import Site
 from ..store import inventory
 from ..system import humanize, lock
 from . import running
@@ -71,11 +70,8 @@ def running_site(site: Site) -> StatusLine:
     check = guarded("service", lambda: running.service_check(site))
     if check.result is Result.PASSED:
         return StatusLine("service", State.GOOD, check.detail)
-    fix = service.of(site).start_by_hand
-    if running.runs(site):
-        bundled = site.kind is not Kind.STANDALONE
-        fix = "gitlab-ctl tail mattermost" if bundled else "journalctl -u mattermost"
-        fix = service.of(site).log if not bundled and compose.server() is not None else fix
+    ours = service.of(site)
+    fix = ours.log_by_hand if running.runs(site) else ours.start_by_hand
     return StatusLine("service", State.WARNING, check.detail, fix=fix)
 
 

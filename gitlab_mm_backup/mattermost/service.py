@@ -48,6 +48,7 @@ class SystemdService:
     """The unit of the package, or of the tarball's guide."""
 
     log: str
+    log_by_hand: str = "journalctl -u mattermost"
     start_by_hand: str = "systemctl start mattermost"
     restart_by_hand: str = "systemctl restart mattermost"
     unit: str = "mattermost"
@@ -158,6 +159,10 @@ class Service(Protocol):
         """Where to find its log."""
 
     @property
+    def log_by_hand(self) -> str:
+        """The command for an administrator to read its log."""
+
+    @property
     def start_by_hand(self) -> str:
         """The command for an administrator to start it."""
 
@@ -198,6 +203,7 @@ class RunitService:
     folder: Path  # runit's folder of the service
     name: str = "mattermost"
     log: str = "/var/log/gitlab/mattermost/mattermost.log"
+    log_by_hand: str = "gitlab-ctl tail mattermost"
     start_by_hand: str = "gitlab-ctl start mattermost"
     restart_by_hand: str = "gitlab-ctl restart mattermost"
 

@@ -11,6 +11,7 @@ from gitlab_mm_backup.checks import Check, Result
 from gitlab_mm_backup.cli import health
 from gitlab_mm_backup.config import settings
 from gitlab_mm_backup.config.settings import Settings
+from gitlab_mm_backup.errors import Failure
 from gitlab_mm_backup.health import doctor
 
 
@@ -51,6 +52,20 @@ def test_a_backup_path_that_takes_no_set(tmp_path: Path, monkeypatch: pytest.Mon
     assert doctor._backup_path(wanted).result is Result.PASSED
     monkeypatch.setattr("os.access", lambda *_: False)
     assert doctor._backup_path(wanted).result is Result.FAILED
+
+
+def test_a_container_that_is_not_reached_gives_its_own_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = Failure("The container mm is stopped", "exited", "Start it: docker start mm.")
+    monkeypatch.setattr(doctor.selection, "missing", lambda: stopped)
+    assert doctor._gitlab(tmp_path) == Check(
+        "GitLab", Result.FAILED, f"{stopped}. Start it: docker start mm."
+    )
+    monkeypatch.setattr(doctor.compose, "server", lambda: object())
+    assert doctor._unusable(stopped, tmp_path).detail.endswith(" Start it: docker start mm.")
+    monkeypatch.setattr(doctor.compose, "server", lambda: None)
+    assert doctor._unusable(stopped, Path("/")).detail.endswith("Run: gitlab-ctl reconfigure")
 
 
 def test_never_more_than_four_lines() -> None:

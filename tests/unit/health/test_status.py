@@ -16,6 +16,7 @@ from gitlab_mm_backup.checks import failed, not_run
 from gitlab_mm_backup.cli import health, terminal
 from gitlab_mm_backup.config.retention import SetFacts
 from gitlab_mm_backup.config.settings import Settings
+from gitlab_mm_backup.container.service import ContainerService
 from gitlab_mm_backup.errors import ExitCode, Failure
 from gitlab_mm_backup.health import set_lights, status
 from gitlab_mm_backup.health.lights import StatusInput
@@ -23,7 +24,9 @@ from gitlab_mm_backup.health.lines import Figure, State, StatusLine, worst
 from gitlab_mm_backup.health.metrics import JobRun
 from gitlab_mm_backup.health.scheduler import Scheduler
 from gitlab_mm_backup.health.summary import Summary
+from gitlab_mm_backup.mattermost import service
 from gitlab_mm_backup.mattermost.journal import Journal, Previous, Step
+from gitlab_mm_backup.mattermost.service import RunitService, SystemdService
 from gitlab_mm_backup.store.check_records import CheckRecord
 from gitlab_mm_backup.store.manifest import Part
 from gitlab_mm_backup.store.sets import SetEntry
@@ -425,3 +428,22 @@ def test_a_bug_is_unknown_to_nagios_and_no_warning(monkeypatch: pytest.MonkeyPat
     assert done.stdout.startswith("MATTERMOST BACKUP UNKNOWN - ")
     assert "Traceback" not in done.output and done.stdout.count("\n") == 1
     assert CliRunner().invoke(health.status, []).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("ours", "log", "start"),
+    [
+        (RunitService(Path("x"), Path("x")), "gitlab-ctl tail", "gitlab-ctl start"),
+        (SystemdService("x"), "journalctl -u", "systemctl start"),
+        (ContainerService("docker", "mm"), "docker logs", "docker start"),
+    ],
+)
+def test_each_service_has_its_own_way_out(
+    ours: service.Service, log: str, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log of one that runs and does not answer; the start of one that is stopped."""
+    monkeypatch.setattr(status.service, "of", lambda site: ours)
+    monkeypatch.setattr(status.running, "service_check", lambda site: failed("service", "x"))
+    for runs, command in ((True, log), (False, start)):
+        monkeypatch.setattr(status.running, "runs", lambda site, runs=runs: runs)
+        assert status.running_site(Any).fix.startswith(command)  # type: ignore[arg-type]
