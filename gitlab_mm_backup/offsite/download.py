@@ -150,15 +150,13 @@ def _frames(set_: BackupSet, part: _Part) -> CopiedFrames | None:
     """Return the frames of a set whose index is here; None where that does not prove them."""
     index, size = set_.file(INDEX), part.part.bytes
     try:
-        every = frame_index.all_frames(index, size)
-        linked = frame_index.has_links(index)
+        every = frame_index.independent(index, size)
+        why = "its index has no checksums of frames, or there are hard links"
     except Failure as failure:
-        why = str(failure)
-    else:
-        if not linked and all(frame.sha256 for frame in every):
-            names = part.set, part.there.file
-            return CopiedFrames(part.remote, names, set_.file(FILES), size, every)
-        why = "some are hard links" if linked else "its index has no checksums of frames"
+        every, why = [], str(failure)
+    if every:
+        names = part.set, part.there.file
+        return CopiedFrames(part.remote, names, set_.file(FILES), size, every)
     log.info("The files of %s are read as a whole: %s", set_.name, why)
     return None
 

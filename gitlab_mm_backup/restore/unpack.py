@@ -181,9 +181,9 @@ class Archive:
     ) -> list[str]:
         """Unpack a folder of it; return, as text, what ``keeping`` cannot restore."""
         set_, never = self.set, [*excluded, *self.stale]
-        by_frames = set_.frames is not None and self.portion is not None
         stream, index = (set_.stream, set_.index) if self.part == "files" else (None, None)
-        stream = None if by_frames else stream
+        if set_.frames is not None and self.portion is not None:  # it is here
+            stream = None
         strange = self._by_number and not identity.known().owns(manifest.host_of(set_.manifest))
         options = keeping.options(strange)
         if stream is None:

@@ -136,10 +136,7 @@ def shares(
     They are in its order, of about the same size, and fewer where there are fewer slices; none where
     a member may need an earlier one. Raises Failure for an index that is not valid.
     """
-    frames = frame_index.all_frames(index, size)
-    if not all(frame.sha256 for frame in frames) or frame_index.has_links(index):
-        return []
-    places = {frame.start: frame.packed for frame in frames}
+    places = {frame.start: frame.packed for frame in frame_index.independent(index, size)}
     firsts = dict[int, bytes]()
     with open(index, "rb") as packed:
         begins = frame_index.matching(packed, [b"//%d " % start for start in places])
@@ -187,8 +184,8 @@ def unpack(
     """
     pieces, members = portion or Portion()
     extracting = functools.partial(_extracting, folder, into, excluded)
-    every = _shares(archive, index, pieces) if index is not None else ()
-    if index is not None and len(every) > 1 and not members:
+    every = _shares(archive, index, pieces) if index is not None and not members else ()
+    if index is not None and len(every) > 1:
         told = _unpack_shares(archive, index, every, folder, into, extracting, attributes)
     else:
         with extracting(attributes, members) as extract, open(archive, "rb") as packed:
@@ -267,12 +264,9 @@ def _copy_divided(
     copied = []
     for run in runs:
         with frame_index.unpacked_from(archive, run) as stream:
-            at = run.frames[0].start
-            for place in run.members:
-                frame_index.skip(stream, place.start - at)
-                tar.write(parallel.piece(stream, place.length).read())
+            for place, member in frame_index.each_member(stream, run):
+                tar.write(member.read())
                 copied.append(os.fsdecode(place.path))
-                at = place.end
     if not copied:
         raise Failure(f"{archive.name} has nothing of {folder}")
     tar.flush()
@@ -299,12 +293,7 @@ def _at_the_same_time(archive: Path, every: Sequence[Share], extract: Command) -
 def _unpack_pieces(
     packed: IO[bytes], pieces: Sequence[tuple[int, int]], extract: Command
 ) -> list[Finished]:
-    """Unpack some frames of a part, which zstd reads as one stream."""
-    with (
-        parallel.parts_of(packed, pieces) as source,
-        process.output(DECOMPRESS, extract, stdin=source) as (stream, ended),
-    ):
-        source.close()  # zstd alone holds it, so that the pipe breaks with zstd
+    with frame_index.unzipped(packed, pieces, extract) as (stream, ended):
         stream.read()
     return ended
 

@@ -1,4 +1,7 @@
-"""What may be in an archive of ours, and what looks at it: a pipe for tarfile, and quick headers."""
+"""What may be in an archive of ours: which members, how much of them, and what its listing says.
+
+With what reads it for these checks: a pipe for tarfile, and quick headers.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,6 @@ from .frames import NameLine, told
 LISTING = "listing"  # name of the part
 _CHUNK = 1 << 20
 _RECORD = re.compile(rb"(/[^\0]*)//(\d{1,4}) ([fdlh]) (\d{1,20}) ([0-9. ]+)")
-_LEVEL = re.compile(rb"//\d{1,4} ")
 # Of many records.
 _KEYS = re.compile(rb"(?<![^\0])(/[^\0]*//)\d{1,4} [fdlh] \d{1,20} [0-9. ]+\0")
 _PATHS = re.compile(rb"(?<![^\0])([^\0]*)//")
@@ -43,7 +42,6 @@ _LINK = re.compile(rb"//\d{1,4} l ")
 _LEVELS = re.compile(rb"//(\d{1,4}) ")
 _SIZES = re.compile(rb"//\d{1,4} f (\d{1,20}) ")
 _MANY = 10_000  # directories to remember
-_SIZE = re.compile(rb"//0 f (\d+) ")
 _NONE = (b"", b"")
 _PRINTED = "%p//0 %y %s %m %i %T@ %C@ %n\\0"
 _VANISHED = re.compile(rb"find: .*: No such file or directory")
@@ -185,7 +183,7 @@ def bases(path: Path) -> Iterator[Iterator[tuple[bytes, bytes]]]:
         yield (
             both
             for chunk in _chunks(stream, str(path))
-            for both in zip(chunk.split(b"\0")[:-1], _LEVEL.sub(b"//0 ", chunk).split(b"\0"))
+            for both in zip(chunk.split(b"\0")[:-1], _LEVELS.sub(b"//0 ", chunk).split(b"\0"))
         )
 
 
@@ -208,7 +206,7 @@ def plan(
     old, same = next(below, _NONE)
     now.seek(0)
     for chunk in _chunks(now):
-        sizes = _SIZE.findall(chunk)
+        sizes = _SIZES.findall(chunk)
         made.whole.files += len(sizes)
         made.whole.size += sum(map(int, sizes))
         for record in chunk.split(b"\0")[:-1]:

@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 from ..errors import Failure
 from ..system import parallel, process
 from ..system.private_files import OpenFile
-from ..system.process import DECOMPRESS, Command
+from ..system.process import DECOMPRESS, Command, Finished
 from .archive_rules import Known, Most, refuse_foreign, refuse_more
 from .archive_writer import BYTES, Contents, member_name
 from .frames import BLOCK, LARGEST, Frame, FrameCheck, NameLine, plain, told
@@ -70,7 +70,7 @@ class Stretch(NamedTuple):
     last: bool  # its last member takes the rest of the archive
 
 
-def skip(stream: IO[bytes], count: int) -> None:
+def _skip(stream: IO[bytes], count: int) -> None:
     """Read the next ``count`` bytes; raises Failure where there are fewer."""
     waste = memoryview(bytearray(min(count, _CHUNK)))
     while count:
@@ -131,7 +131,8 @@ def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
     More where one would have more than _MOST frames or _MANY members; a member is in one stretch.
     Raises Failure for frames that are not valid.
     """
-    frames = all_frames(index, size)
+    with open(index, "rb") as packed:
+        frames = _frames(matching(packed, [_FRAME_MARK]), size)
     starts = {b"%d" % frame.start: number for number, frame in enumerate(frames)}
     each = min(_MOST, max(1, len(frames) // stretches))
     begun, members = 0, list[bytes]()
@@ -148,19 +149,24 @@ def everything(index: Path, size: int, stretches: int) -> Iterator[Stretch]:
     yield Stretch(Run(frames[begun:], ()), members, last=True)
 
 
-def all_frames(index: Path, size: int) -> list[Frame]:
-    """Return the frames of a files part of ``size`` bytes; raises Failure for invalid ones."""
+def independent(index: Path, size: int) -> list[Frame]:
+    """Return the frames of a files part in which no member needs one of another frame.
+
+    None where there are hard links; an index without SHA-256 of frames does not say. Raises Failure
+    for invalid frames.
+    """
     with open(index, "rb") as packed:
-        found = map(parsed, matching(packed, [_FRAME_MARK]))
-        frames = [frame for frame in found if isinstance(frame, Frame)]
+        found = list(matching(packed, [_FRAME_MARK, _LINKS_MARK]))
+    if any(record.startswith(_LINKS_MARK) for record in found):
+        return []
+    frames = _frames(found, size)
+    return frames if all(frame.sha256 for frame in frames) else []
+
+
+def _frames(found: Iterable[bytes], size: int) -> list[Frame]:
+    frames = [frame for frame in map(parsed, found) if isinstance(frame, Frame)]
     check(frames, size)
     return frames
-
-
-def has_links(index: Path) -> bool:
-    """Tell whether some members are hard links; an index without SHA-256 of frames does not say."""
-    with open(index, "rb") as packed:
-        return any(record.startswith(_LINKS_MARK) for record in matching(packed, [_LINKS_MARK]))
 
 
 @contextlib.contextmanager
@@ -180,24 +186,42 @@ def unpacked(set_: BackupSet, run: Run) -> Iterator[IO[bytes]]:
         process.pipeline(there, sink=check.take)
         check.finish()
         packed.flush()
-        yield opened.enter_context(_unzipped(packed, run.length, 0))
+        yield opened.enter_context(unzipped(packed, [(0, run.length)]))[0]
 
 
 @contextlib.contextmanager
 def unpacked_from(archive: Path, run: Run) -> Iterator[IO[bytes]]:
     """Yield the tar in some frames of a files part that is here."""
-    with open(archive, "rb") as packed, _unzipped(packed, run.length, run.start) as stream:
+    with (
+        open(archive, "rb") as packed,
+        unzipped(packed, [(run.start, run.length)]) as (stream, _),
+    ):
         yield stream
 
 
 @contextlib.contextmanager
-def _unzipped(packed: IO[bytes], length: int, start: int) -> Iterator[IO[bytes]]:
+def unzipped(
+    packed: IO[bytes], pieces: Sequence[tuple[int, int]], *then: Command
+) -> Iterator[tuple[IO[bytes], list[Finished]]]:
+    """Yield the output of zstd, or of ``then``, and the results of all, for some pieces of a file.
+
+    ``pieces`` are starts and lengths of frames, which are read as one stream.
+    """
     with (
-        parallel.part_of(packed, length, start) as piece,
-        process.output(DECOMPRESS, stdin=piece) as (stream, _),
+        parallel.parts_of(packed, pieces) as source,
+        process.output(DECOMPRESS, *then, stdin=source) as output,
     ):
-        piece.close()  # zstd alone holds it, so that the pipe breaks with zstd
-        yield stream
+        source.close()  # zstd alone holds it, so that the pipe breaks with zstd
+        yield output
+
+
+def each_member(stream: IO[bytes], run: Run) -> Iterator[tuple[Place, IO[bytes]]]:
+    """Yield the members of ``run`` with their bytes, which must be read before the next one."""
+    at = run.frames[0].start
+    for place in run.members:
+        _skip(stream, place.start - at)
+        yield place, parallel.piece(stream, place.length)
+        at = place.end
 
 
 #: Lists a tar for ``Inspection``.

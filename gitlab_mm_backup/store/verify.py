@@ -178,10 +178,8 @@ def inspect_pieces(set_: BackupSet, pieces: Sequence[tuple[int, int]]) -> None:
     """
     with (
         open(set_.file("files"), "rb") as packed,
-        parallel.parts_of(packed, pieces) as source,
-        process.output(DECOMPRESS, stdin=source) as (stream, _),
+        frame_index.unzipped(packed, pieces) as (stream, _),
     ):
-        source.close()  # zstd alone holds it, so that the pipe breaks with zstd
         archive_reader.inspect_stream(stream, "files", *_files(set_))
 
 
@@ -233,15 +231,12 @@ def _read_indexed(set_: BackupSet, wanted: Collection[bytes], each: Each) -> Non
         runs = frame_index.find(index, set_.manifest.parts["files"].bytes, wanted)
     for run in runs:
         with frame_index.unpacked(set_, run) as stream:
-            at = run.frames[0].start
-            for place in run.members:
-                frame_index.skip(stream, place.start - at)
-                _read_place(set_, place, stream, each)
-                at = place.end
+            for place, content in frame_index.each_member(stream, run):
+                _read_place(set_, place, content, each)
 
 
-def _read_place(set_: BackupSet, place: Place, stream: IO[bytes], each: Each) -> None:
-    """Read one member from ``stream``, which is where the member begins."""
+def _read_place(set_: BackupSet, place: Place, content: IO[bytes], each: Each) -> None:
+    """Read one member from ``content``, which has it alone."""
     count = 0
 
     def take(member: TarInfo, read: MemberContent) -> None:
@@ -251,8 +246,7 @@ def _read_place(set_: BackupSet, place: Place, stream: IO[bytes], each: Each) ->
             raise Failure("An archive differs from its index", ascii(place.path))
         each(member, read)
 
-    piece = parallel.piece(stream, place.length)
-    archive_reader.inspect_stream(piece, "files", *_files(set_), take)
+    archive_reader.inspect_stream(content, "files", *_files(set_), take)
     if not count:
         raise Failure("An archive lacks a file of its index", ascii(place.path))
 
