@@ -76,9 +76,9 @@ def explain_result(values: Sequence[Value], wanted: str) -> CommandResult:
     name = next((value.name for value in values if wanted in value.option.old_names), wanted)
     found = [value for value in values if f"{value.name}.".startswith(f"{name}.")]
     if not found:
-        names = [name for name, _ in leaves(OPTIONS)]
         import difflib
 
+        names = [name for name, _ in leaves(OPTIONS)]
         near = difflib.get_close_matches(wanted, names, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else ""
         text = f"known: {', '.join(names)}"

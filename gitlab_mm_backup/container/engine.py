@@ -257,7 +257,7 @@ def _mount(entry: Mapping[str, Any]) -> Mount:
 def _command(*words: str) -> Command:
     """Return a client as the host runs it: podman mounts what a container needs where it runs.
 
-    A process that sees a container's files has mounts of its own, which end with it.
+    A process that sees a container's files has private mounts, which end with it.
     """
     try:
         ours = os.path.samefile(_OURS, _HOSTS)

@@ -105,7 +105,7 @@ def not_shown(error: OSError) -> Failure:
 
 
 def begin() -> None:
-    """Give this process mounts of its own, with an empty directory in memory at BASE."""
+    """Give this process private mounts, with an empty directory in memory at BASE."""
     mounts.leave_host()
     mounts.mount_memory(BASE)
     (BASE / "stash").mkdir()

@@ -1,4 +1,4 @@
-"""The server's container as a service: what its engine is told, and its restart policy."""
+"""The server's container as a service: the commands for its engine, and its restart policy."""
 
 from __future__ import annotations
 

@@ -205,6 +205,6 @@ def test_a_copy_stays_while_uploads_of_its_set_are_to_come(
     monkeypatch.setattr(ledger, "keep", lambda *_: None)
     notes = Notes("nas:a", {SET: CopyRecord("2026-11-22T00:00:00Z", 5, ("md5",), "")})
     remote, store = Remote("nas", "nas:a"), LocalStore(tmp_path / "sets")
-    nobody = cast(Any, None)  # no copy is begun
-    sync._prune(remote, notes, settings.Rules(), store, sync.SyncResult(remote), nobody)
+    unused = cast(Any, None)  # no copy is begun
+    sync._prune(remote, notes, settings.Rules(), store, sync.SyncResult(remote), unused)
     assert [member.kept.pinned for member in decided] == [bool(pending)]

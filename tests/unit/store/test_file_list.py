@@ -281,7 +281,7 @@ def test_what_becomes_something_else_while_it_is_packed_stops_no_night(
 def test_nothing_is_packed_through_what_takes_the_place_of_a_folder(
     kind: str, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tar is told each name, and goes by its whole path."""
+    """Tar gets each name, and follows the whole path."""
     full = house.night(None)
     write_names, odd = file_list.ChangePlan.write_names, house.home / UPLOADS / "odd"
     (tmp_path / "root's").mkdir()
