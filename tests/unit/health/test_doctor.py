@@ -58,13 +58,13 @@ def test_a_container_that_is_not_reached_gives_its_own_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = Failure("The container mm is stopped", "exited", "Start it: docker start mm.")
-    monkeypatch.setattr(doctor.selection, "missing", lambda: stopped)
+    monkeypatch.setattr("gitlab_mm_backup.container.selection.missing", lambda: stopped)
     assert doctor._gitlab(tmp_path) == Check(
         "GitLab", Result.FAILED, f"{stopped}. Start it: docker start mm."
     )
-    monkeypatch.setattr(doctor.compose, "server", lambda: object())
+    monkeypatch.setattr("gitlab_mm_backup.container.compose.server", lambda: object())
     assert doctor._unusable(stopped, tmp_path).detail.endswith(" Start it: docker start mm.")
-    monkeypatch.setattr(doctor.compose, "server", lambda: None)
+    monkeypatch.setattr("gitlab_mm_backup.container.compose.server", lambda: None)
     assert doctor._unusable(stopped, Path("/")).detail.endswith("Run: gitlab-ctl reconfigure")
 
 

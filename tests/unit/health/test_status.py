@@ -18,7 +18,7 @@ from gitlab_mm_backup.config.retention import SetFacts
 from gitlab_mm_backup.config.settings import Settings
 from gitlab_mm_backup.container.service import ContainerService
 from gitlab_mm_backup.errors import ExitCode, Failure
-from gitlab_mm_backup.health import set_lights, status
+from gitlab_mm_backup.health import running, set_lights, status
 from gitlab_mm_backup.health.lights import StatusInput
 from gitlab_mm_backup.health.lines import Figure, State, StatusLine, worst
 from gitlab_mm_backup.health.metrics import JobRun
@@ -442,8 +442,8 @@ def test_each_service_has_its_own_way_out(
     ours: service.Service, log: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log of one that runs and does not answer; the start of one that is stopped."""
-    monkeypatch.setattr(status.service, "of", lambda site: ours)
-    monkeypatch.setattr(status.running, "service_check", lambda site: failed("service", "x"))
+    monkeypatch.setattr(service, "of", lambda site: ours)
+    monkeypatch.setattr(running, "service_check", lambda site: failed("service", "x"))
     for runs, command in ((True, log), (False, start)):
-        monkeypatch.setattr(status.running, "runs", lambda site, runs=runs: runs)
+        monkeypatch.setattr(running, "runs", lambda site, runs=runs: runs)
         assert status.running_site(Any).fix.startswith(command)  # type: ignore[arg-type]
